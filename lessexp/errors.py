@@ -1,0 +1,9 @@
+"""The root of all errors that a user's input or surroundings cause; ``run.py`` shows them as one sentence."""
+
+
+class UserError(Exception):
+    """The message names the file, line, id or key, and says what to do."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file or folder that was named but is not there."""

@@ -1,0 +1,35 @@
+"""One concept, one file, one test."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = [
+    path.relative_to(ROOT)
+    for package in ("lessexp", "baselines")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "__init__.py"
+]
+
+
+def expected_test_file(module: Path) -> Path:
+    inside = module.relative_to("lessexp") if module.parts[0] == "lessexp" else module
+    return ROOT / "tests" / inside.parent / f"test_{inside.name}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_every_module_has_its_test_file(module):
+    assert expected_test_file(module).is_file()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_file_holds_two_concepts(module):
+    assert len((ROOT / module).read_text().splitlines()) <= 320
+
+
+def test_nothing_is_pickled_and_no_remote_code_is_run():
+    for module in MODULES:
+        text = (ROOT / module).read_text()
+        for word in ("import pickle", "torch.load(", "torch.save(", "trust_remote_code=True", "shell=True"):
+            assert word not in text, f"{module}: {word}"
