@@ -1,0 +1,121 @@
+"""Training batches: every epoch shuffled by its own seed, split into micro-batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lessexp.data.seeds import derived_seed
+from lessexp.data.tokenize import Batch, TokenizedRow, collate
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A micro-batch and how many examples share its optimizer step."""
+
+    batch: Batch
+    examples_in_step: int
+
+    def to(self, device: torch.device | str) -> "TrainingBatch":
+        """The same micro-batch on ``device``."""
+        return TrainingBatch(self.batch.to(device), self.examples_in_step)
+
+
+def epoch_order(n_train: int, *, seed: int, epoch: int) -> list[int]:
+    """Order of the rows in one epoch; fixed by seed and epoch alone, so a resumed run repeats it."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+    return torch.randperm(n_train, generator=generator).tolist()
+
+
+class _EpochSampler(Sampler):
+    """Indices of one micro-batch after the other; the last step of an epoch may be smaller."""
+
+    def __init__(self, n_train: int, batch_size: int, micro_batch_size: int, seed: int):
+        self.n_train, self.batch_size, self.micro_batch_size = n_train, batch_size, micro_batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = epoch_order(self.n_train, seed=self.seed, epoch=self.epoch)
+        for start in range(0, self.n_train, self.batch_size):
+            step = order[start : start + self.batch_size]
+            for first in range(0, len(step), self.micro_batch_size):
+                yield [(index, len(step)) for index in step[first : first + self.micro_batch_size]]
+
+    def __len__(self) -> int:
+        full_steps, rest = divmod(self.n_train, self.batch_size)
+        return full_steps * _ceil_div(self.batch_size, self.micro_batch_size) + _ceil_div(rest, self.micro_batch_size)
+
+
+class _Rows(Dataset):
+    def __init__(self, rows: Sequence[TokenizedRow]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: tuple[int, int]) -> tuple[TokenizedRow, int]:
+        row, examples_in_step = index
+        return self.rows[row], examples_in_step
+
+
+class InstructionDataModule(pl.LightningDataModule):
+    """Tokenised rows as Lightning training batches.
+
+    Args:
+        rows: what to train on.
+        batch_size: examples of one optimizer step.
+        micro_batch_size: examples of one forward pass; must divide ``batch_size``.
+        pad_token_id: fills the ends of short rows.
+        seed: fixes the order of every epoch.
+        first_epoch: number of the first epoch to come, above zero when training resumes.
+
+    Raises:
+        ValueError: fewer rows than one batch, or sizes that do not divide.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[TokenizedRow],
+        *,
+        batch_size: int,
+        micro_batch_size: int,
+        pad_token_id: int,
+        seed: int,
+        first_epoch: int = 0,
+    ):
+        super().__init__()
+        if batch_size % micro_batch_size:
+            raise ValueError(f"micro_batch_size={micro_batch_size} must divide batch_size={batch_size}")
+        if len(rows) < batch_size:
+            raise ValueError(f"{len(rows)} rows are fewer than one batch of {batch_size}")
+        self.rows = rows
+        self.pad_token_id = pad_token_id
+        self.first_epoch = first_epoch
+        self.micro_batches_per_step = batch_size // micro_batch_size
+        self.steps_per_epoch = _ceil_div(len(rows), batch_size)
+        self.sampler = _EpochSampler(len(rows), batch_size, micro_batch_size, seed)
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches of the current epoch; Lightning asks for them anew every epoch."""
+        self.sampler.set_epoch(self.first_epoch + self.trainer.current_epoch)
+        return DataLoader(_Rows(self.rows), batch_sampler=self.sampler, collate_fn=self._collate)
+
+    def _collate(self, items: list[tuple[TokenizedRow, int]]) -> TrainingBatch:
+        rows = [row for row, _ in items]
+        return TrainingBatch(collate(rows, pad_token_id=self.pad_token_id), items[0][1])
+
+    def transfer_batch_to_device(
+        self, batch: TrainingBatch, device: torch.device, dataloader_idx: int
+    ) -> TrainingBatch:
+        """Move a micro-batch to where the model is."""
+        return batch.to(device)
+
+
+def _ceil_div(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)

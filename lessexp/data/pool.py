@@ -1,0 +1,77 @@
+"""Where the rows to choose from come from. Every loader returns a list of rows with unique ids."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from lessexp.data.rows import Row, read_rows
+from lessexp.errors import MissingFileError, UserError
+
+LESS_SOURCES = ("flan_v2", "cot", "dolly", "oasst1")
+
+
+class DataUnavailableError(UserError, RuntimeError):
+    """Data that could not be fetched; the message says which key takes a local path."""
+
+
+def jsonl_pool(paths: Sequence[str] | str) -> list[Row]:
+    """Rows of anybody's files.
+
+    Args:
+        paths: files or glob patterns, read in the order given (a pattern's files in name order).
+
+    Raises:
+        MissingFileError: a path or pattern matches nothing.
+        RowError: see `lessexp.data.rows.read_rows`.
+    """
+    files: list[str] = []
+    for pattern in [paths] if isinstance(paths, str) else paths:
+        pattern = os.path.expanduser(pattern)
+        # A path that exists is meant literally, even if its name holds a bracket.
+        matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        if not matches:
+            raise MissingFileError(f"data.paths: '{pattern}' matches no file")
+        files += matches
+    if not files:
+        raise MissingFileError("data.paths is empty: name at least one .jsonl, .jsonl.gz or .parquet file")
+    return read_rows(files)
+
+
+def less_pool(path: str | None, repo_id: str) -> list[Row]:
+    """The paper's pool: FLAN V2, CoT, Dolly and OASST1, in this order.
+
+    Args:
+        path: local folder that holds ``<source>_data.jsonl`` or ``<source>.jsonl`` for each
+            source, at any depth; ``None`` fetches ``repo_id`` from the Hugging Face hub.
+        repo_id: the hub's name of the data set.
+
+    Raises:
+        DataUnavailableError: the hub cannot be reached.
+        MissingFileError: a source has no file, or more than one.
+    """
+    folder = Path(path).expanduser() if path else _download(repo_id)
+    files = []
+    for source in LESS_SOURCES:
+        names = {f"{source}_data.jsonl", f"{source}.jsonl"}
+        found = sorted(file for file in folder.rglob("*.jsonl") if file.name in names)
+        if len(found) != 1:
+            raise MissingFileError(
+                f"{folder}: expected one file named {' or '.join(sorted(names))}, found {len(found)}; "
+                "set data.path to the folder of the processed files"
+            )
+        files += found
+    return read_rows(files)
+
+
+def _download(repo_id: str) -> Path:
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", allow_patterns=["*.jsonl"]))
+    # Offline, refused and missing all arrive as different classes of two HTTP libraries.
+    except Exception as error:
+        raise DataUnavailableError(
+            f"could not fetch the data set '{repo_id}' from the Hugging Face hub "
+            f"({type(error).__name__}); set data.path to a local folder that holds its files"
+        ) from error

@@ -1,0 +1,188 @@
+"""The one row format that pools, targets and subsets share, and its files.
+
+A row is ``{"dataset": str, "id": str, "messages": [{"role": ..., "content": str}, ...]}``; target rows
+add ``"task"`` and ``"subtask"``. Files are JSON lines (plain or gzip) or Parquet with these columns.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+
+from lessexp.errors import MissingFileError, UserError
+
+ROLES = ("system", "user", "assistant")
+
+
+class RowError(UserError, ValueError):
+    """A row that does not follow the format; the message names its file and line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One conversation.
+
+    Attributes:
+        dataset: source the row came from, e.g. ``dolly``.
+        example_id: unique within its pool; the thread through all stages.
+        messages: ``(role, content)`` pairs in the order they were said.
+        task: benchmark the row stands for; target rows only.
+        subtask: part of the benchmark; target rows only.
+    """
+
+    dataset: str
+    example_id: str
+    messages: tuple[tuple[str, str], ...]
+    task: str | None = None
+    subtask: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as its file holds it."""
+        row: dict[str, Any] = {
+            "dataset": self.dataset,
+            "id": self.example_id,
+            "messages": [{"role": role, "content": content} for role, content in self.messages],
+        }
+        if self.subtask is not None:
+            row |= {"task": self.task, "subtask": self.subtask}
+        return row
+
+
+def _required_string(record: dict[str, Any], field: str, where: str) -> str:
+    value = record.get(field)
+    if not isinstance(value, str) or not value:
+        found = "missing" if field not in record else f"{value!r:.80}"
+        raise RowError(f"{where}: field '{field}' must be a non-empty string, it is {found}")
+    return value
+
+
+def _parse_message(message: Any, where: str) -> tuple[str, str]:
+    if not isinstance(message, dict):
+        raise RowError(f"{where}: each message must be an object with 'role' and 'content'")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise RowError(f"{where}: unknown role {role!r:.80}; it must be one of {', '.join(ROLES)}")
+    if not isinstance(content, str):
+        raise RowError(f"{where}: the 'content' of a {role} message must be a string")
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"{where}: the 'content' of a {role} message is no valid Unicode ({error.reason})") from error
+    return role, content
+
+
+def parse_row(record: Any, *, where: str, is_target: bool = False) -> Row:
+    """Check one decoded record and make it a row.
+
+    Args:
+        record: what the file holds for this row.
+        where: file and line, for the error message.
+        is_target: whether ``subtask`` (and ``task``) belong to the row; without a
+            subtask the task's name, or the dataset's, stands for it.
+
+    Raises:
+        RowError: naming ``where`` and what is wrong.
+    """
+    if not isinstance(record, dict):
+        raise RowError(f"{where}: a row must be a JSON object, it is {type(record).__name__}")
+    dataset = _required_string(record, "dataset", where)
+    example_id = _required_string(record, "id", where)
+    messages = record.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise RowError(f"{where}: field 'messages' must be a non-empty list")
+    parsed = tuple(_parse_message(message, where) for message in messages)
+    if all(role != "assistant" for role, _ in parsed):
+        raise RowError(f"{where}: row '{example_id}' has no assistant message, so there is nothing to learn")
+    if not is_target:
+        return Row(dataset, example_id, parsed)
+    task = record.get("task") or dataset
+    subtask = record.get("subtask") or task
+    if not isinstance(task, str) or not isinstance(subtask, str):
+        raise RowError(f"{where}: 'task' and 'subtask' must be strings")
+    return Row(dataset, example_id, parsed, task=task, subtask=subtask)
+
+
+def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    # Binary lines end at \n alone; text mode would also split at U+2028 and its like.
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{path}, line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    yield where, json.loads(line)
+                except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                    raise RowError(f"{where}: not valid JSON ({error})") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RowError(f"{path}: not a whole gzip file ({error})") from error
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", record
+    except pyarrow.ArrowException as error:
+        raise RowError(f"{path}: not a whole Parquet file ({error})") from error
+
+
+def read_rows(paths: Sequence[str | os.PathLike], *, is_target: bool = False) -> list[Row]:
+    """Read row files in the order given.
+
+    Args:
+        paths: ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` files.
+        is_target: see `parse_row`.
+
+    Raises:
+        MissingFileError: a path does not exist.
+        RowError: a row breaks the format, or an id occurs twice; both places are named.
+    """
+    rows: list[Row] = []
+    first_seen: dict[str, str] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file; give paths of .jsonl, .jsonl.gz or .parquet files")
+        records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
+        for where, record in records:
+            row = parse_row(record, where=where, is_target=is_target)
+            if row.example_id in first_seen:
+                raise RowError(
+                    f"{where}: id '{row.example_id}' was already used at {first_seen[row.example_id]}; "
+                    "ids must be unique"
+                )
+            first_seen[row.example_id] = where
+            rows.append(row)
+    return rows
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Write rows as JSON lines; the file appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            for row in rows:
+                file.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """Hash of the rows' content and order: equal exactly when the data are equal."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row.to_json(), sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""Rows to token ids and labels, and token ids to padded batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lessexp.data.chat_format import ChatFormat, ChatFormatError
+from lessexp.data.rows import Row
+
+IGNORED_LABEL = -100  # what torch.nn.functional.cross_entropy leaves out
+
+
+@dataclass(frozen=True)
+class TokenizedRow:
+    """One row as the model reads it; ``labels`` equal ``input_ids`` where the loss lies."""
+
+    example_id: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that cannot be learnt from, and why."""
+
+    example_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right to the longest of them."""
+
+    example_ids: list[str]
+    input_ids: Int[Tensor, "batch length"]
+    attention_mask: Int[Tensor, "batch length"]
+    labels: Int[Tensor, "batch length"]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch with its tensors on ``device``."""
+        return Batch(
+            self.example_ids,
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.labels.to(device),
+        )
+
+
+def tokenize_row(
+    row: Row, *, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, max_length: int
+) -> TokenizedRow | Dropped:
+    """Tokenise a conversation once and label its tokens by character offsets.
+
+    A token carries loss when it starts inside a piece that does. Text beyond ``max_length`` tokens
+    is cut off; a row that loses all its labels by this is dropped.
+    """
+    try:
+        segments = chat_format.segments(row.messages)
+    except ChatFormatError as error:
+        return Dropped(row.example_id, str(error))
+    encoded = tokenizer(
+        "".join(segment.text for segment in segments),
+        add_special_tokens=chat_format.add_special_tokens,
+        return_offsets_mapping=True,
+        truncation=False,
+        verbose=False,
+    )
+    in_loss = _character_spans((segment.text, segment.in_loss) for segment in segments)
+    labels = []
+    span = next(in_loss)
+    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        while start >= span[1]:
+            span = next(in_loss)
+        # Tokens that the tokenizer adds by itself stand for no text.
+        labels.append(token if span[2] and end > start else IGNORED_LABEL)
+    input_ids, labels = encoded["input_ids"][:max_length], labels[:max_length]
+    # The first token is never predicted, so a label there carries no loss.
+    if all(label == IGNORED_LABEL for label in labels[1:]):
+        return Dropped(
+            row.example_id,
+            f"no token of its answer is within max_length={max_length} (the row has {len(encoded['input_ids'])})",
+        )
+    return TokenizedRow(row.example_id, input_ids, labels)
+
+
+def _character_spans(pieces: Iterable[tuple[str, bool]]) -> Iterator[tuple[int, float, bool]]:
+    position = 0
+    for text, in_loss in pieces:
+        yield position, position + len(text), in_loss
+        position += len(text)
+    yield position, float("inf"), False
+
+
+def tokenize_rows(
+    rows: Iterable[Row], *, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, max_length: int
+) -> tuple[list[TokenizedRow], list[Dropped]]:
+    """Tokenise rows in order; those that cannot be learnt from are listed apart."""
+    kept: list[TokenizedRow] = []
+    dropped: list[Dropped] = []
+    for row in rows:
+        result = tokenize_row(row, tokenizer=tokenizer, chat_format=chat_format, max_length=max_length)
+        (kept if isinstance(result, TokenizedRow) else dropped).append(result)
+    return kept, dropped
+
+
+def collate(rows: Sequence[TokenizedRow], *, pad_token_id: int) -> Batch:
+    """Pad rows to a batch."""
+    length = max(len(row.input_ids) for row in rows)
+
+    def padded(values: Iterable[list[int]], fill: int) -> Tensor:
+        return torch.tensor([value + [fill] * (length - len(value)) for value in values])
+
+    return Batch(
+        example_ids=[row.example_id for row in rows],
+        input_ids=padded((row.input_ids for row in rows), pad_token_id),
+        attention_mask=padded(([1] * len(row.input_ids) for row in rows), 0),
+        labels=padded((row.labels for row in rows), IGNORED_LABEL),
+    )
+
+
+def sort_by_length(rows: Iterable[TokenizedRow]) -> list[TokenizedRow]:
+    """Rows from short to long (equals by id), so that a batch holds little padding."""
+    return sorted(rows, key=lambda row: (len(row.input_ids), row.example_id))
+
+
+def split_by_tokens(rows: Sequence[TokenizedRow], tokens_per_batch: int) -> Iterator[list[TokenizedRow]]:
+    """Consecutive groups of at most ``tokens_per_batch`` padded tokens; a longer row stands alone."""
+    group: list[TokenizedRow] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, len(row.input_ids))
+        if group and longest * (len(group) + 1) > tokens_per_batch:
+            yield group
+            group, longest = [], len(row.input_ids)
+        group.append(row)
+    if group:
+        yield group

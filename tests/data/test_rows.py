@@ -1,0 +1,176 @@
+import gzip
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from lessexp.data.rows import Row, RowError, fingerprint, parse_row, read_rows, write_rows
+from lessexp.errors import MissingFileError
+
+# Every one of these ends a line for str.splitlines and text files of some modes, none does in JSON lines.
+LINE_BREAKS_THAT_ARE_NONE = "one\u2028two\u2029three\x85four\x0bfive\x0csix\rseven"
+ROWS = [
+    Row("dolly", "a", (("system", "Be brief."), ("user", "naïve 👍🏽?"), ("assistant", "日本語\nشكرا"))),
+    Row("cot", "b", (("user", LINE_BREAKS_THAT_ARE_NONE), ("assistant", ""))),
+    Row("dolly", "c", (("user", 'a "quoted" \\ back'), ("assistant", "1"), ("user", "?"), ("assistant", "2"))),
+]
+
+
+def record(example_id="a", **changes):
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    return {"dataset": "dolly", "id": example_id, "messages": messages} | changes
+
+
+def write_lines(path, *lines):
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    path.write_bytes("".join(text + "\n" for text in texts).encode())
+    return path
+
+
+def without(field):
+    return {name: value for name, value in record().items() if name != field}
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (record(messages=[{"role": "human", "content": "Hi"}]), "unknown role 'human'"),
+        (record(messages=[]), "'messages' must be a non-empty list"),
+        (record(messages=["Hi"]), "each message must be an object"),
+        (record(messages=[{"role": "assistant", "content": None}]), "'content' of a assistant message"),
+        (record(messages=[{"role": "user", "content": "Hi"}]), "no assistant message"),
+        (without("dataset"), "'dataset' must be a non-empty string, it is missing"),
+        (without("id"), "'id' must be a non-empty string, it is missing"),
+        (without("messages"), "'messages' must be a non-empty list"),
+        (record(example_id=7), "'id' must be a non-empty string, it is 7"),
+        (["a row"], "must be a JSON object, it is list"),
+        ('{"dataset": "dolly", ', "not valid JSON"),
+        ('{"dataset": "dolly", "id": "x", "messages": [{"role": "assistant", "content": "\\ud83d"}]}', "surrogate"),
+    ],
+)
+def test_a_bad_row_is_refused_naming_its_file_and_line(tmp_path, bad, complaint):
+    path = write_lines(tmp_path / "pool.jsonl", record("good"), "", bad)
+    with pytest.raises(RowError) as refused:
+        read_rows([path])
+    assert str(refused.value).startswith(f"{path}, line 3: ")
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["cut.jsonl.gz", "plain.jsonl.gz", "plain.parquet"])
+def test_a_damaged_file_is_refused_by_name(tmp_path, name):
+    path = tmp_path / name
+    content = json.dumps(record()).encode()
+    path.write_bytes(gzip.compress(content)[:-6] if name.startswith("cut") else content)
+    with pytest.raises(RowError, match=name):
+        read_rows([path])
+
+
+def test_a_bad_parquet_row_is_named_by_its_number(tmp_path):
+    path = tmp_path / "pool.parquet"
+    bad = record("b", messages=[{"role": "human", "content": "Hi"}])
+    pyarrow.parquet.write_table(pa.Table.from_pylist([record("a"), bad]), path)
+    with pytest.raises(RowError) as refused:
+        read_rows([path])
+    assert str(refused.value).startswith(f"{path}, row 2: ")
+
+
+def test_a_duplicate_id_names_both_lines(tmp_path):
+    path = write_lines(tmp_path / "pool.jsonl", record("a"), record("b"), "", record("a"))
+    with pytest.raises(RowError) as refused:
+        read_rows([path])
+    assert "id 'a'" in str(refused.value)
+    assert f"{path}, line 4" in str(refused.value)
+    assert f"{path}, line 1" in str(refused.value)
+
+
+def test_a_duplicate_id_across_files_names_both_files(tmp_path):
+    first = write_lines(tmp_path / "first.jsonl", record("a"), record("b"))
+    second = write_lines(tmp_path / "second.jsonl", record("c"), record("d"), record("b"))
+    with pytest.raises(RowError) as refused:
+        read_rows([first, second])
+    assert f"{first}, line 2" in str(refused.value)
+    assert f"{second}, line 3" in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"nowhere\.jsonl"):
+        read_rows([write_lines(tmp_path / "pool.jsonl", record()), tmp_path / "nowhere.jsonl"])
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"])
+def test_every_file_format_gives_the_same_rows(tmp_path, name):
+    path = tmp_path / name
+    records = [row.to_json() for row in ROWS]
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.Table.from_pylist(records), path)
+    else:
+        plain = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        path.write_bytes(gzip.compress(plain) if path.suffix == ".gz" else plain)
+    assert read_rows([path]) == ROWS
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_only_a_line_feed_ends_a_line(tmp_path, ensure_ascii):
+    unusual = record("b", messages=[{"role": "assistant", "content": LINE_BREAKS_THAT_ARE_NONE}])
+    lines = [json.dumps(record("a")), "", " \r", json.dumps(unusual, ensure_ascii=ensure_ascii), "{"]
+    path = write_lines(tmp_path / "pool.jsonl", *lines)
+    with pytest.raises(RowError, match="line 5: not valid JSON"):
+        read_rows([path])
+    rows = read_rows([write_lines(path, *lines[:-1])])
+    assert [row.example_id for row in rows] == ["a", "b"]
+    assert rows[1].messages == (("assistant", LINE_BREAKS_THAT_ARE_NONE),)
+
+
+@pytest.mark.parametrize("is_target", [False, True])
+def test_what_is_written_is_read_back_unchanged(tmp_path, is_target):
+    rows = [replace(row, task="toy", subtask=f"part-{row.dataset}") for row in ROWS] if is_target else ROWS
+    write_rows(tmp_path / "rows.jsonl", iter(rows))
+    assert read_rows([tmp_path / "rows.jsonl"], is_target=is_target) == rows
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_write_that_fails_midway_leaves_the_folder_as_it_was(tmp_path):
+    def broken():
+        yield ROWS[0]
+        raise RuntimeError("the source of the rows broke")
+
+    write_rows(tmp_path / "old.jsonl", ROWS)
+    for name in ("new.jsonl", "old.jsonl"):
+        with pytest.raises(RuntimeError, match="broke"):
+            write_rows(tmp_path / name, broken())
+    assert [file.name for file in tmp_path.iterdir()] == ["old.jsonl"]
+    assert read_rows([tmp_path / "old.jsonl"]) == ROWS
+
+
+def test_fingerprint_is_equal_exactly_when_content_and_order_are():
+    changed = [
+        replace(ROWS[0], dataset="cot"),
+        replace(ROWS[0], example_id="z"),
+        replace(ROWS[0], messages=ROWS[0].messages[1:]),
+        replace(ROWS[0], messages=(("user", ROWS[0].messages[0][1]), *ROWS[0].messages[1:])),
+        replace(ROWS[0], messages=(*ROWS[0].messages[:-1], ("assistant", "other"))),
+        replace(ROWS[0], task="toy", subtask="one"),
+        replace(ROWS[0], task="toy", subtask="two"),
+    ]
+    variants = [ROWS, ROWS[::-1], ROWS[:2], *([row, *ROWS[1:]] for row in changed)]
+    assert len({fingerprint(rows) for rows in variants}) == len(variants)
+    assert fingerprint(iter([replace(row) for row in ROWS])) == fingerprint(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "task", "subtask"),
+    [
+        ({}, "dolly", "dolly"),
+        ({"task": "mmlu"}, "mmlu", "mmlu"),
+        ({"subtask": "law"}, "dolly", "law"),
+        ({"task": "mmlu", "subtask": "law"}, "mmlu", "law"),
+        ({"task": None, "subtask": None}, "dolly", "dolly"),
+    ],
+)
+def test_a_missing_subtask_is_the_task_and_a_missing_task_the_dataset(fields, task, subtask):
+    row = parse_row(record(**fields), where="here", is_target=True)
+    assert (row.task, row.subtask) == (task, subtask)
+    pool_row = parse_row(record(**fields), where="here")
+    assert (pool_row.task, pool_row.subtask) == (None, None)
