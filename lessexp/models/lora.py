@@ -1,0 +1,153 @@
+"""The LoRA adapter. This file alone fixes which parameters are trained, under which names, in which order.
+
+A parameter's name is the one it has in ``adapter_model.safetensors``, e.g.
+``base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight``; the order is the model's own.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lessexp.errors import UserError
+
+_ADAPTER = "default"
+_WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+class AdapterMismatchError(UserError, ValueError):
+    """An adapter that does not fit the model; the message names the parameter."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What determines an adapter (Hu et al., arXiv:2106.09685).
+
+    Attributes:
+        rank: inner dimension r.
+        alpha: the update is scaled by alpha / rank.
+        dropout: on the adapter's input, in training only.
+        target_modules: ends of the names of the linear layers that get an adapter.
+    """
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoraPair:
+    """The two linear layers of one adapted module: ``y = W x + alpha / rank * B A x``."""
+
+    a_name: str
+    b_name: str
+    a: nn.Linear
+    b: nn.Linear
+
+
+def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) -> PeftModel:
+    """Freeze the model and add a fresh float32 adapter that leaves its outputs as they are.
+
+    Args:
+        model: changed in place.
+        settings: shape of the adapter.
+        seed: of A's initial values; the global generator is left as it was.
+
+    Raises:
+        ValueError: no layer has one of the target names.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    # Layers of our own that act as linear ones get the same adapter as nn.Linear.
+    config._register_custom_module({layer: LoraLinear for layer in _linear_alikes(model, settings.target_modules)})
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Unsupported layer type .*lessexp")
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def _linear_alikes(model: nn.Module, target_modules: Sequence[str]) -> set[type[nn.Module]]:
+    targets = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in target_modules]
+    return {type(module) for module in targets if type(module) is not nn.Linear and hasattr(module, "in_features")}
+
+
+def _public_name(name: str) -> str:
+    return name.replace(f".{_ADAPTER}.", ".")
+
+
+def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by public name, in the model's order."""
+    return {
+        _public_name(name): parameter
+        for name, parameter in model.named_parameters()
+        if f".{_ADAPTER}." in name and ("lora_A" in name or "lora_B" in name)
+    }
+
+
+def lora_pairs(model: nn.Module) -> list[LoraPair]:
+    """The adapted modules in the model's order."""
+    pairs = []
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and _ADAPTER in module.lora_A:
+            pairs.append(
+                LoraPair(
+                    a_name=f"{name}.lora_A.weight",
+                    b_name=f"{name}.lora_B.weight",
+                    a=module.lora_A[_ADAPTER],
+                    b=module.lora_B[_ADAPTER],
+                )
+            )
+    return pairs
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter so that plain ``peft`` loads it."""
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    """The adapter's tensors by public name."""
+    return load_file(folder / _WEIGHTS_FILE)
+
+
+def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Set the adapter's parameters.
+
+    Raises:
+        AdapterMismatchError: a name is missing or unknown, or a shape differs.
+    """
+    parameters = lora_parameters(model)
+    check_names(tensors, expected=list(parameters))
+    for name, parameter in parameters.items():
+        if tensors[name].shape != parameter.shape:
+            raise AdapterMismatchError(
+                f"{name}: shape {tuple(tensors[name].shape)} in the file, {tuple(parameter.shape)} in the model"
+            )
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+
+
+def check_names(tensors: Mapping[str, Tensor], *, expected: Sequence[str]) -> None:
+    """Compare parameter names.
+
+    Raises:
+        AdapterMismatchError: naming the first one that is missing or unknown.
+    """
+    if missing := [name for name in expected if name not in tensors]:
+        raise AdapterMismatchError(f"{len(missing)} parameters are missing, the first is {missing[0]}")
+    if unknown := [name for name in tensors if name not in set(expected)]:
+        raise AdapterMismatchError(f"{len(unknown)} parameters are unknown, the first is {unknown[0]}")

