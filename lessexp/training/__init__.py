@@ -1,0 +1,1 @@
+"""What changes parameters: warm-up and final training."""

@@ -1,0 +1,122 @@
+"""The folder of one warm-up epoch: adapter, Adam moments and what is needed to continue from them.
+
+``epoch=K/`` holds ``adapter_model.safetensors`` and ``adapter_config.json`` (plain peft),
+``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and ``trainer_state.json``.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lessexp.models.lora import check_names, lora_parameters, read_adapter, save_adapter
+
+_MOMENTS_FILE = "adam_moments.safetensors"
+_STATE_FILE = "trainer_state.json"
+
+
+class OptimizerStateError(ValueError):
+    """Optimizer state that does not belong to the adapter."""
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Where training stood when the checkpoint was written.
+
+    Attributes:
+        epoch: counts from 1.
+        step: optimizer steps taken.
+        betas: decay rates of the moments.
+        eps: Adam's ε.
+        mean_learning_rate: over this epoch's steps.
+        seed: of the run.
+    """
+
+    epoch: int
+    step: int
+    betas: tuple[float, float]
+    eps: float
+    mean_learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class WarmupCheckpoint:
+    """One epoch's checkpoint in memory; all tensors by public parameter name, in float32."""
+
+    adapter: dict[str, Tensor]
+    exp_avg: dict[str, Tensor]
+    exp_avg_sq: dict[str, Tensor]
+    state: TrainerState
+
+
+def epoch_folder(root: Path, epoch: int) -> Path:
+    """Folder of an epoch's checkpoint; epochs count from 1."""
+    return root / f"epoch={epoch}"
+
+
+def moments_by_name(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """First and second moments of every adapter parameter.
+
+    Raises:
+        OptimizerStateError: the optimizer has not stepped this parameter.
+    """
+    exp_avg: dict[str, Tensor] = {}
+    exp_avg_sq: dict[str, Tensor] = {}
+    for name, parameter in lora_parameters(model).items():
+        state = optimizer.state.get(parameter, {})
+        if "exp_avg" not in state:
+            raise OptimizerStateError(f"the optimizer holds no moments for {name}; it must have taken a step")
+        exp_avg[name] = state["exp_avg"].detach()
+        exp_avg_sq[name] = state["exp_avg_sq"].detach()
+    return exp_avg, exp_avg_sq
+
+
+def write_checkpoint(folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> None:
+    """Write a checkpoint; the folder appears whole or not at all."""
+    exp_avg, exp_avg_sq = moments_by_name(model, optimizer)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_adapter(model, partial)
+    moments = {f"{name}.exp_avg": tensor.contiguous().cpu() for name, tensor in exp_avg.items()}
+    moments |= {f"{name}.exp_avg_sq": tensor.contiguous().cpu() for name, tensor in exp_avg_sq.items()}
+    save_file(moments, partial / _MOMENTS_FILE)
+    (partial / _STATE_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
+    partial.replace(folder)
+
+
+def read_checkpoint(folder: Path) -> WarmupCheckpoint:
+    """Read what `write_checkpoint` wrote.
+
+    Raises:
+        FileNotFoundError: a file of the checkpoint is missing.
+        AdapterMismatchError: moments and adapter do not name the same parameters.
+    """
+    adapter = read_adapter(folder)
+    moments = load_file(folder / _MOMENTS_FILE)
+    check_names(moments, expected=[f"{name}.{kind}" for name in adapter for kind in ("exp_avg", "exp_avg_sq")])
+    return WarmupCheckpoint(
+        adapter=adapter,
+        exp_avg={name: moments[f"{name}.exp_avg"] for name in adapter},
+        exp_avg_sq={name: moments[f"{name}.exp_avg_sq"] for name in adapter},
+        state=read_trainer_state(folder),
+    )
+
+
+def read_trainer_state(folder: Path) -> TrainerState:
+    """The state alone, without any tensor."""
+    record = json.loads((folder / _STATE_FILE).read_text())
+    return TrainerState(**{**record, "betas": tuple(record["betas"])})
+
+
+def checkpoints_in(root: Path) -> list[Path]:
+    """The epoch folders under ``root``, first epoch first."""
+    folders = [folder for folder in root.glob("epoch=*") if folder.name.removeprefix("epoch=").isdigit()]
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("epoch=")))

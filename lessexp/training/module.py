@@ -1,0 +1,135 @@
+"""Instruction tuning of a LoRA model as a Lightning module. Warm-up and final training are two settings of it."""
+
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from lessexp.data.datamodule import TrainingBatch
+from lessexp.data.seeds import derived_seed
+from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.lora import copy_into, lora_parameters
+from lessexp.training.checkpoint import WarmupCheckpoint
+from lessexp.training.schedule import SCHEDULES, epoch_mean_rates, warmup_steps
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What determines a training run besides data and model.
+
+    Attributes:
+        epochs: passes over the rows.
+        batch_size: examples of one optimizer step.
+        learning_rate: peak of the schedule.
+        schedule: name in `lessexp.training.schedule.SCHEDULES`.
+        warmup_ratio: share of all steps over which the rate rises.
+        betas: AdamW's decay rates.
+        eps: AdamW's ε.
+        weight_decay: AdamW's decoupled decay.
+        max_grad_norm: the gradient is scaled down to this norm.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    warmup_ratio: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    max_grad_norm: float
+
+
+class InstructionTuning(pl.LightningModule):
+    """Trains the adapter on the mean of its examples' losses.
+
+    The loss of a step is the mean over its examples of each one's mean token loss, the ℓ that
+    gradients and influence use, however the step is split into micro-batches.
+
+    Args:
+        model: with a fresh adapter, or one to be replaced by ``resume_from``.
+        settings: of the run.
+        steps_per_epoch: optimizer steps of one epoch.
+        log_prefix: first part of the metric names, e.g. ``warmup``.
+        seed: of dropout.
+        resume_from: the checkpoint to continue after.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        settings: TrainingSettings,
+        *,
+        steps_per_epoch: int,
+        log_prefix: str,
+        seed: int,
+        resume_from: WarmupCheckpoint | None = None,
+    ):
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.log_prefix = log_prefix
+        self.seed = seed
+        self.resume_from = resume_from
+        self.first_epoch = resume_from.state.epoch if resume_from else 0
+        self.first_step = resume_from.state.step if resume_from else 0
+        self.total_steps = settings.epochs * steps_per_epoch
+        self.mean_rates = epoch_mean_rates(
+            schedule=settings.schedule,
+            learning_rate=settings.learning_rate,
+            warmup_ratio=settings.warmup_ratio,
+            epochs=settings.epochs,
+            steps_per_epoch=steps_per_epoch,
+        )
+        if resume_from:
+            copy_into(model, resume_from.adapter)
+
+    @property
+    def steps_taken(self) -> int:
+        """Optimizer steps since the start of the first run, before any stop."""
+        return self.first_step + self.trainer.global_step
+
+    def configure_optimizers(self) -> dict:
+        """AdamW over the adapter, with the moments of the checkpoint when resuming."""
+        parameters = lora_parameters(self.model)
+        optimizer = torch.optim.AdamW(
+            parameters.values(),
+            lr=self.settings.learning_rate,
+            betas=self.settings.betas,
+            eps=self.settings.eps,
+            weight_decay=self.settings.weight_decay,
+        )
+        if self.resume_from:
+            for name, parameter in parameters.items():
+                optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.resume_from.state.step)),
+                    "exp_avg": self.resume_from.exp_avg[name].to(parameter.device),
+                    "exp_avg_sq": self.resume_from.exp_avg_sq[name].to(parameter.device),
+                }
+        factor = SCHEDULES[self.settings.schedule]
+        rise = warmup_steps(self.total_steps, self.settings.warmup_ratio)
+
+        def rate_of_next_step(steps_since_start: int) -> float:
+            # The scheduler asks once more after the last step.
+            step = min(self.first_step + steps_since_start + 1, self.total_steps)
+            return factor(step, total_steps=self.total_steps, warmup_steps=rise)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of_next_step)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, _batch: TrainingBatch, batch_index: int) -> None:
+        """Seed dropout by place in the run, so that a resumed run draws what an unbroken one draws."""
+        epoch = self.first_epoch + self.trainer.current_epoch
+        torch.manual_seed(derived_seed(self.seed, "dropout", epoch, batch_index))
+
+    def training_step(self, micro_batch: TrainingBatch, _index: int) -> Tensor:
+        """This micro-batch's share of the step's mean loss."""
+        losses = per_example_loss(self.model, micro_batch.batch)
+        share = losses.sum() / micro_batch.examples_in_step
+        self.log(f"{self.log_prefix}/loss", losses.mean(), prog_bar=True, batch_size=len(losses))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log(f"{self.log_prefix}/learning_rate", rate, batch_size=len(losses))
+        # Lightning divides by this number, also when the epoch's last step has fewer micro-batches.
+        return share * self.trainer.accumulate_grad_batches
