@@ -1,0 +1,264 @@
+"""Gradient features on disk: immutable safetensors shards and a manifest that says what they are.
+
+    manifest.json                         what was computed, from what; written last
+    checkpoint=1/shard-00000.safetensors  ``rows`` [n, proj_dim] and ``scale`` [n] of consecutive examples
+
+A row's value is ``rows * scale``. A row that has no direction (its gradient was zero or not finite) has
+scale 0 or NaN; the manifest lists it as excluded.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lessexp.errors import UserError
+
+FORMAT_VERSION = 1
+_MANIFEST = "manifest.json"
+_STORED_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+class DatastoreError(UserError, RuntimeError):
+    """A store that is unfinished, damaged or built under other settings."""
+
+
+class NoDirectionError(UserError, ValueError):
+    """A gradient that is zero or not finite; the message names the example."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store holds.
+
+    Attributes:
+        example_ids: in row order.
+        checkpoints: warm-up epochs, one set of rows each.
+        proj_dim: width of a row.
+        dtype: of the stored values.
+        rows_per_shard: rows in every shard but the last.
+        provenance: all that determines the rows; a store opens only under the same.
+        subtasks: of each row, for target stores.
+        excluded: reason by example id, for rows without a direction.
+        format_version: of the layout on disk.
+    """
+
+    example_ids: list[str]
+    checkpoints: list[int]
+    proj_dim: int
+    dtype: str
+    rows_per_shard: int
+    provenance: dict[str, Any]
+    subtasks: list[str] | None = None
+    excluded: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of one checkpoint."""
+        return math.ceil(len(self.example_ids) / self.rows_per_shard)
+
+    def shard_rows(self, shard: int) -> range:
+        """Positions of the rows that a shard holds."""
+        start = shard * self.rows_per_shard
+        return range(start, min(start + self.rows_per_shard, len(self.example_ids)))
+
+
+def _shard_path(root: Path, checkpoint: int, shard: int) -> Path:
+    return root / f"checkpoint={checkpoint}" / f"shard-{shard:05d}.safetensors"
+
+
+class DatastoreWriter:
+    """Fills a store shard by shard; started again, it goes on after the last whole shard.
+
+    Args:
+        root: folder of the store.
+        manifest: what it is going to hold.
+
+    Raises:
+        DatastoreError: ``root`` holds a store, or part of one, made under other settings.
+    """
+
+    _plan = "manifest.partial.json"
+
+    def __init__(self, root: Path, manifest: Manifest):
+        if manifest.dtype not in _STORED_DTYPES:
+            raise ValueError(f"a store holds {' or '.join(_STORED_DTYPES)}, not {manifest.dtype}")
+        self.root = root
+        self.manifest = manifest
+        root.mkdir(parents=True, exist_ok=True)
+        plan = root / self._plan
+        if plan.exists():
+            _check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
+        else:
+            _write_json(plan, asdict(manifest))
+
+    def missing_shards(self, checkpoint: int) -> Iterator[int]:
+        """Shards of a checkpoint that are yet to be written, in order."""
+        for shard in range(self.manifest.n_shards):
+            if not _shard_path(self.root, checkpoint, shard).exists():
+                yield shard
+
+    def write_shard(self, checkpoint: int, shard: int, features: Float[Tensor, "n proj_dim"]) -> None:
+        """Write one shard; it appears whole or not at all.
+
+        Raises:
+            ValueError: ``features`` do not have the shard's shape.
+        """
+        wanted = (len(self.manifest.shard_rows(shard)), self.manifest.proj_dim)
+        if features.shape != wanted:
+            raise ValueError(f"shard {shard} holds rows of shape {wanted}, got {tuple(features.shape)}")
+        features = features.detach().float().cpu()
+        # One scale a row keeps small gradients out of float16's coarse end.
+        scale = features.abs().amax(dim=1)
+        has_direction = scale.isfinite() & (scale > 0)
+        rows = torch.where(has_direction[:, None], features / scale[:, None], 0.0)
+        scale = torch.where(scale.isfinite(), scale, torch.nan)
+        path = _shard_path(self.root, checkpoint, shard)
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_suffix(".partial")
+        save_file({"rows": rows.to(_STORED_DTYPES[self.manifest.dtype]), "scale": scale}, partial)
+        partial.replace(path)
+
+    def finish(self) -> "GradientDatastore":
+        """Write the manifest, with the rows that have no direction, and open the store.
+
+        Raises:
+            DatastoreError: shards are missing.
+        """
+        excluded: dict[str, str] = {}
+        for checkpoint in self.manifest.checkpoints:
+            if missing := list(self.missing_shards(checkpoint)):
+                raise DatastoreError(f"{self.root}: checkpoint {checkpoint} lacks shards {missing}")
+            for shard in range(self.manifest.n_shards):
+                with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+                    scale = file.get_tensor("scale")
+                for offset in ((scale == 0) | scale.isnan()).nonzero()[:, 0].tolist():
+                    kind = "zero" if scale[offset] == 0 else "not finite"
+                    example_id = self.manifest.example_ids[self.manifest.shard_rows(shard)[offset]]
+                    excluded.setdefault(example_id, f"its gradient is {kind} at checkpoint {checkpoint}")
+        record = asdict(self.manifest) | {"excluded": excluded}
+        _write_json(self.root / _MANIFEST, record)
+        (self.root / self._plan).unlink()
+        return GradientDatastore(self.root, Manifest(**record))
+
+
+class GradientDatastore:
+    """A finished store. Rows come back in float32, whatever they are stored in."""
+
+    def __init__(self, root: Path, manifest: Manifest):
+        self.root = root
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path | str, *, provenance: Mapping[str, Any] | None = None) -> "GradientDatastore":
+        """Open a store.
+
+        Args:
+            path: its folder.
+            provenance: what the caller expects it to be made from, if it cares.
+
+        Raises:
+            DatastoreError: not a finished store, of another format, or made from something else; a
+                field that differs is named with both values.
+        """
+        root = Path(path)
+        try:
+            record = json.loads((root / _MANIFEST).read_text())
+        except FileNotFoundError as error:
+            raise DatastoreError(f"{root}: no finished gradient store (there is no {_MANIFEST})") from error
+        if record.get("format_version") != FORMAT_VERSION:
+            raise DatastoreError(
+                f"{root}: format_version is {record.get('format_version')}, this program reads {FORMAT_VERSION}"
+            )
+        if provenance is not None:
+            _check_same(root, found=record["provenance"], wanted=dict(provenance))
+        return cls(root, Manifest(**record))
+
+    @property
+    def ids(self) -> list[str]:
+        """Example ids in row order."""
+        return self.manifest.example_ids
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Warm-up epochs, in order."""
+        return self.manifest.checkpoints
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Reason by example id, for rows without a direction."""
+        return self.manifest.excluded
+
+    def rows(self, checkpoint: int, start: int, stop: int) -> Float[Tensor, "n proj_dim"]:
+        """Rows ``start`` to ``stop`` of a checkpoint; those without a direction are NaN.
+
+        Raises:
+            IndexError: the range is not within the store.
+        """
+        if not 0 <= start <= stop <= len(self.ids):
+            raise IndexError(f"rows {start}:{stop} are not within the {len(self.ids)} rows of {self.root}")
+        pieces = []
+        first_shard = start // self.manifest.rows_per_shard
+        for shard in range(first_shard, self.manifest.n_shards):
+            held = self.manifest.shard_rows(shard)
+            if held.start >= stop:
+                break
+            piece = slice(max(start, held.start) - held.start, min(stop, held.stop) - held.start)
+            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+                scale = file.get_slice("scale")[piece]
+                scale = torch.where(scale == 0, torch.nan, scale)
+                pieces.append(file.get_slice("rows")[piece].float() * scale[:, None])
+        return torch.cat(pieces) if pieces else torch.empty(0, self.manifest.proj_dim)
+
+    def blocks(self, checkpoint: int) -> Iterator[tuple[range, Float[Tensor, "n proj_dim"]]]:
+        """Positions and rows of one shard after the other."""
+        for shard in range(self.manifest.n_shards):
+            held = self.manifest.shard_rows(shard)
+            yield held, self.rows(checkpoint, held.start, held.stop)
+
+
+def require_directions(store: GradientDatastore) -> None:
+    """Refuse a store with rows that have no direction, as a target's must not.
+
+    Raises:
+        NoDirectionError: naming the first such example.
+    """
+    if store.excluded:
+        example_id, reason = next(iter(store.excluded.items()))
+        raise NoDirectionError(
+            f"target example '{example_id}': {reason}; remove it from the target, or look for a warm-up that diverged"
+        )
+
+
+def _check_same(root: Path, *, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise DatastoreError(
+                f"{root}: '{key}' is {_brief(found.get(key))} in the store, {_brief(wanted.get(key))} was asked for"
+            )
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    partial = path.with_name(path.name + ".writing")
+    partial.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def iterate_shard(manifest: Manifest, shard: int, items: Sequence[Any]) -> list[Any]:
+    """The items (one for each row of the store) that belong to a shard."""
+    held = manifest.shard_rows(shard)
+    return list(items[held.start : held.stop])

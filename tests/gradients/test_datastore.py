@@ -1,0 +1,135 @@
+import json
+
+import pytest
+import torch
+
+from lessexp.gradients.datastore import (
+    DatastoreError,
+    DatastoreWriter,
+    GradientDatastore,
+    Manifest,
+    NoDirectionError,
+    require_directions,
+)
+
+
+def manifest(n=10, **changes):
+    fields = dict(
+        example_ids=[f"row-{i}" for i in range(n)],
+        checkpoints=[1, 2],
+        proj_dim=6,
+        dtype="float32",
+        rows_per_shard=4,
+        provenance={"seed": 3, "projection": {"proj_dim": 6}},
+    )
+    return Manifest(**(fields | changes))
+
+
+def features(checkpoint, n=10):
+    return torch.randn(n, 6, generator=torch.Generator().manual_seed(checkpoint)) * torch.logspace(-6, 3, n)[:, None]
+
+
+def fill(root, made=None, values=features):
+    made = made or manifest()
+    writer = DatastoreWriter(root, made)
+    for checkpoint in made.checkpoints:
+        rows = values(checkpoint, len(made.example_ids))
+        for shard in writer.missing_shards(checkpoint):
+            held = made.shard_rows(shard)
+            writer.write_shard(checkpoint, shard, rows[held.start : held.stop])
+    return writer.finish()
+
+
+def files(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+# float16 keeps 11 bits of each value relative to its row's largest.
+@pytest.mark.parametrize(("dtype", "relative"), [("float32", 1e-6), ("float16", 2**-11)])
+def test_rows_come_back_whatever_their_size(tmp_path, dtype, relative):
+    store = fill(tmp_path, manifest(dtype=dtype))
+    for checkpoint in store.checkpoints:
+        wanted = features(checkpoint)
+        error = (store.rows(checkpoint, 0, 10) - wanted).abs().amax(1) / wanted.abs().amax(1)
+        assert error.max() <= relative
+
+
+def test_any_range_of_rows_can_be_read(tmp_path):
+    store = fill(tmp_path)
+    whole = store.rows(2, 0, 10)
+    for start in range(11):
+        for stop in range(start, 11):
+            assert torch.equal(store.rows(2, start, stop), whole[start:stop])
+    blocks = list(store.blocks(2))
+    assert [list(held) for held, _ in blocks] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert torch.equal(torch.cat([rows for _, rows in blocks]), whole)
+
+
+def test_a_range_outside_the_store_is_refused(tmp_path):
+    with pytest.raises(IndexError, match="rows 8:11 are not within the 10 rows"):
+        fill(tmp_path).rows(1, 8, 11)
+
+
+def test_a_stopped_store_goes_on_and_ends_bit_for_bit_as_one_in_one_go(tmp_path):
+    made = manifest()
+    writer = DatastoreWriter(tmp_path / "stopped", made)
+    writer.write_shard(1, 0, features(1)[:4])
+    (tmp_path / "stopped" / "checkpoint=1" / "shard-00001.partial").write_bytes(b"half")
+    resumed = DatastoreWriter(tmp_path / "stopped", made)
+    assert list(resumed.missing_shards(1)) == [1, 2]
+    fill(tmp_path / "stopped")
+    fill(tmp_path / "whole")
+    stopped = {path: data for path, data in files(tmp_path / "stopped").items() if path.suffix != ".partial"}
+    assert stopped == files(tmp_path / "whole")
+
+
+def test_an_unfinished_store_cannot_be_opened_or_finished(tmp_path):
+    writer = DatastoreWriter(tmp_path, manifest())
+    with pytest.raises(DatastoreError, match="no finished gradient store"):
+        GradientDatastore.open(tmp_path)
+    with pytest.raises(DatastoreError, match=r"checkpoint 1 lacks shards \[0, 1, 2\]"):
+        writer.finish()
+
+
+def test_another_setting_is_refused_by_name_with_both_values(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(DatastoreError, match="'seed' is 3 in the store, 4 was asked for"):
+        GradientDatastore.open(tmp_path, provenance={"seed": 4, "projection": {"proj_dim": 6}})
+    assert GradientDatastore.open(tmp_path, provenance={"seed": 3, "projection": {"proj_dim": 6}}).ids
+
+
+def test_a_half_built_store_of_other_settings_is_refused(tmp_path):
+    DatastoreWriter(tmp_path, manifest())
+    with pytest.raises(DatastoreError, match='\'dtype\' is "float32" in the store, "float16" was asked for'):
+        DatastoreWriter(tmp_path, manifest(dtype="float16"))
+
+
+def test_a_later_format_is_refused(tmp_path):
+    fill(tmp_path)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
+    with pytest.raises(DatastoreError, match="format_version is 99"):
+        GradientDatastore.open(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_rows_without_a_direction_are_listed_and_read_as_nan(tmp_path, bad):
+    def values(checkpoint, n):
+        rows = features(checkpoint, n)
+        if checkpoint == 2:
+            rows[5] = 0.0
+            rows[5, 1] = bad
+        return rows
+
+    store = fill(tmp_path, values=values)
+    kind = "zero" if bad == 0 else "not finite"
+    assert store.excluded == {"row-5": f"its gradient is {kind} at checkpoint 2"}
+    assert store.rows(2, 5, 6).isnan().all()
+    assert store.rows(2, 0, 5).isfinite().all()
+    with pytest.raises(NoDirectionError, match="target example 'row-5'"):
+        require_directions(store)
+
+
+def test_a_shard_of_the_wrong_shape_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"shard 2 holds rows of shape \(2, 6\), got \(4, 6\)"):
+        DatastoreWriter(tmp_path, manifest()).write_shard(1, 2, features(1)[:4])

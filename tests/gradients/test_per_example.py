@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from lessexp.data.tokenize import collate
+from lessexp.gradients.adam import PlainGradient
+from lessexp.gradients.per_example import GradientFeatures, per_example_gradients
+from lessexp.gradients.projection import IdentityProjector, SparseSignProjector
+from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.lora import lora_parameters
+
+# float32 sums in another order; entries are of order 0.01 to 1.
+TOLERANCE = dict(rtol=1e-4, atol=1e-6)
+
+
+def gradients_one_at_a_time(model, rows, pad_token_id):
+    """The slow and obvious way: autograd on each example alone, without padding."""
+    parameters = lora_parameters(model)
+    by_row = []
+    for row in rows:
+        loss = per_example_loss(model, collate([row], pad_token_id=pad_token_id)).sum()
+        by_row.append(torch.autograd.grad(loss, list(parameters.values())))
+    return {name: torch.stack([grads[i] for grads in by_row]) for i, name in enumerate(parameters)}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [3]])
+def test_batched_gradients_equal_autograd_one_example_at_a_time(lora_model, tokenized, tokenizer, order):
+    picked = [tokenized[index] for index in order]
+    batch = collate(picked, pad_token_id=tokenizer.pad_token_id)
+    batched = per_example_gradients(lora_model, batch)
+    expected = gradients_one_at_a_time(lora_model, picked, tokenizer.pad_token_id)
+    assert list(batched) == list(lora_parameters(lora_model))
+    for name, grad in expected.items():
+        assert grad.abs().max() > 1e-3, f"{name} has no gradient, so the comparison would show nothing"
+        torch.testing.assert_close(batched[name], grad, **TOLERANCE)
+
+
+def test_gradients_are_taken_without_dropout_and_leave_the_model_as_it_was(lora_model, batch):
+    for module in lora_model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    quiet = per_example_gradients(lora_model.eval(), batch)
+    lora_model.train()
+    noisy = per_example_gradients(lora_model, batch)
+    assert lora_model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in lora_parameters(lora_model).values())
+    for name, grad in quiet.items():
+        torch.testing.assert_close(noisy[name], grad, rtol=0, atol=0)
+
+
+def test_gradients_are_float32_over_a_bfloat16_model(model_folder, batch):
+    from lessexp.models.causal_lm import load_causal_lm
+    from lessexp.models.lora import attach_lora
+    from tests.conftest import LORA, perturb_adapter
+
+    model = perturb_adapter(attach_lora(load_causal_lm(model_folder, dtype="bfloat16", device="cpu"), LORA, seed=0))
+    grads = per_example_gradients(model, batch)
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+def test_features_are_the_projection_of_the_whole_gradient(lora_model, batch):
+    projector = SparseSignProjector(proj_dim=64, seed=3, nonzeros=2)
+    streamed = GradientFeatures(lora_model, projector, PlainGradient()).compute(batch)
+    whole = projector.project(per_example_gradients(lora_model, batch))
+    torch.testing.assert_close(streamed, whole, rtol=1e-5, atol=1e-6)  # summed in another order
+
+
+def test_identity_features_are_the_gradients_side_by_side(lora_model, batch):
+    grads = per_example_gradients(lora_model, batch)
+    offsets, width = {}, 0
+    for name, grad in grads.items():
+        offsets[name] = width
+        width += grad[0].numel()
+    features = GradientFeatures(lora_model, IdentityProjector(width, 0, offsets), PlainGradient()).compute(batch)
+    expected = torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
+    torch.testing.assert_close(features, expected, rtol=0, atol=0)
+
+
+def test_features_of_a_row_do_not_depend_on_its_batch(lora_model, tokenized, tokenizer):
+    projector = SparseSignProjector(proj_dim=64, seed=3, nonzeros=1)
+    features = GradientFeatures(lora_model, projector, PlainGradient())
+    together = features.compute(collate(tokenized, pad_token_id=tokenizer.pad_token_id))
+    for index in (0, 4, 11):
+        alone = features.compute(collate([tokenized[index]], pad_token_id=tokenizer.pad_token_id))
+        torch.testing.assert_close(together[index], alone[0], **TOLERANCE)

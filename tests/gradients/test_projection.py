@@ -1,0 +1,119 @@
+from functools import partial
+
+import pytest
+import torch
+
+from lessexp.gradients.projection import IdentityProjector, RademacherProjector, SparseSignProjector
+
+PROJECTORS = {
+    "rademacher": RademacherProjector,
+    "sparse_sign, 1 non-zero": partial(SparseSignProjector, nonzeros=1),
+    "sparse_sign, 4 non-zeros": partial(SparseSignProjector, nonzeros=4),
+}
+every_projector = pytest.mark.parametrize("make", PROJECTORS.values(), ids=PROJECTORS.keys())
+
+
+def named_grads(batch=3, seed=0, rank=4):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "first.lora_A.weight": torch.randn(batch, rank, 30, generator=generator),
+        "first.lora_B.weight": torch.randn(batch, 50, rank, generator=generator),
+    }
+
+
+def flat(grads):
+    return torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
+
+
+@every_projector
+def test_inner_products_are_unbiased(make):
+    x, y = named_grads(seed=1), named_grads(seed=2)
+    y = {name: grad + 0.5 * x[name] for name, grad in y.items()}
+    exact = (flat(x) * flat(y)).sum(1)
+    n_seeds, proj_dim = 400, 32
+    found = torch.stack(
+        [(make(proj_dim, seed).project(x) * make(proj_dim, seed).project(y)).sum(1) for seed in range(n_seeds)]
+    )
+    # One product has a standard deviation of at most sqrt(2/d)|x||y|; four of the mean's.
+    bound = 4 * (2 / proj_dim) ** 0.5 * flat(x).norm(dim=1) * flat(y).norm(dim=1) / n_seeds**0.5
+    assert ((found.mean(0) - exact).abs() < bound).all()
+
+
+@every_projector
+def test_the_error_shrinks_with_the_root_of_the_dimension(make):
+    x, y = named_grads(batch=20, seed=1, rank=24), named_grads(batch=20, seed=2, rank=24)
+    exact = torch.nn.functional.cosine_similarity(flat(x), flat(y))
+
+    def error(proj_dim):
+        errors = []
+        for seed in range(8):
+            projector = make(proj_dim, seed)
+            cosine = torch.nn.functional.cosine_similarity(projector.project(x), projector.project(y))
+            errors.append((cosine - exact).square().mean())
+        return torch.stack(errors).mean().sqrt()
+
+    assert error(64) == pytest.approx(64**-0.5, rel=0.25)
+    assert error(16) / error(256) == pytest.approx(4, rel=0.3)
+
+
+@every_projector
+def test_a_row_projects_the_same_in_any_batch_and_any_order_of_parameters(make):
+    grads = named_grads(batch=6)
+    projector = make(48, 5)
+    whole = projector.project(grads)
+    split = [projector.project({name: grad[i : i + 2] for name, grad in grads.items()}) for i in (0, 2, 4)]
+    # Dense projection is a matrix product, whose blocking depends on the batch.
+    torch.testing.assert_close(torch.cat(split), whole, rtol=1e-5, atol=1e-5)
+    backwards = projector.project(dict(reversed(grads.items())))
+    torch.testing.assert_close(backwards, whole, rtol=1e-5, atol=1e-5)
+    one_by_one = sum(projector.project({name: grad}) for name, grad in grads.items())
+    torch.testing.assert_close(one_by_one, whole, rtol=1e-5, atol=1e-5)
+
+
+@every_projector
+def test_seed_and_name_change_the_projection(make):
+    grad = named_grads()["first.lora_A.weight"]
+    base = make(48, 5).project({"a": grad})
+    assert not torch.allclose(make(48, 6).project({"a": grad}), base)
+    assert not torch.allclose(make(48, 5).project({"b": grad}), base)
+    torch.testing.assert_close(make(48, 5).project({"a": grad}), base, rtol=0, atol=0)
+
+
+def test_dense_entries_do_not_depend_on_the_tiles():
+    small, large = RademacherProjector(32, 1), RademacherProjector(32, 1)
+    small._entries_per_tile = 64
+    grads = named_grads()
+    torch.testing.assert_close(small.project(grads), large.project(grads), rtol=1e-5, atol=1e-5)
+
+
+def test_each_coordinate_reaches_the_stated_number_of_outputs():
+    coordinates = {"a": torch.eye(100)}
+    columns = SparseSignProjector(16, seed=0, nonzeros=1).project(coordinates)
+    assert ((columns != 0).sum(1) == 1).all()
+    assert torch.equal(columns.abs().sum(1), torch.ones(100))
+    four = SparseSignProjector(1024, seed=0, nonzeros=4).project(coordinates)
+    assert four.square().sum(1).mean() == pytest.approx(1, abs=0.02)  # rarely two copies meet
+
+
+def test_two_large_coordinates_collide_as_rarely_as_chance():
+    pair = torch.zeros(1, 4096)
+    pair[0, 17] = pair[0, 17 + 3 * 64] = 1.0  # same place in different runs
+    collisions = sum(
+        (SparseSignProjector(64, seed, nonzeros=1).project({"a": pair}) != 0).sum().item() < 2 for seed in range(640)
+    )
+    assert 1 <= collisions <= 26  # 10 expected; five standard deviations above, and not never
+
+
+def test_identity_puts_every_parameter_in_its_place():
+    grads = named_grads()
+    projector = IdentityProjector(320, 0, {"first.lora_A.weight": 0, "first.lora_B.weight": 120})
+    assert torch.equal(projector.project(grads), flat(grads))
+
+
+@pytest.mark.gpu
+@every_projector
+def test_cuda_gives_the_numbers_of_the_cpu(make):
+    grads = named_grads()
+    on_cpu = make(48, 5).project(grads)
+    on_cuda = make(48, 5).project({name: grad.cuda() for name, grad in grads.items()})
+    torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=1e-5, atol=1e-5)
