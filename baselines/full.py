@@ -1,0 +1,17 @@
+"""The whole pool: what selection is measured against."""
+
+from collections.abc import Sequence
+
+import torch
+
+from lessexp.data.rows import Row
+from lessexp.selection.base import Scores
+
+
+class FullSelector:
+    """Every row scores the same, so any fraction takes the pool in its own order."""
+
+    def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
+        """Zero for every row and subtask."""
+        subtasks = list(dict.fromkeys(row.subtask or row.dataset for row in target))
+        return Scores([row.example_id for row in pool], subtasks, torch.zeros(len(pool), len(subtasks)))

@@ -1,0 +1,97 @@
+"""Influence of pool rows on target subtasks (LESS, arXiv:2402.04333, equation 1 and section 4.2).
+
+    score(x, s) = Σ_i η̄_i · mean_{z in s} cos(P ∇ℓ(z; θ_i), P Γ(x; θ_i))
+
+Each subtask is summed up in one vector per checkpoint before the pool is read, so the pool passes
+through one matrix product a shard and need not fit in memory.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lessexp.gradients.datastore import GradientDatastore, require_directions
+
+SubtaskVector = Callable[[Float[Tensor, "n_val proj_dim"]], Float[Tensor, " proj_dim"]]
+"""Sums up a subtask's target gradients in one vector to compare pool rows with."""
+
+
+def mean_of_cosines(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tensor, " proj_dim"]:
+    """Vector v with ``⟨v, x⟩ = mean_z cos(z, x)`` for any x of length one: the mean of the unit vectors."""
+    return (target_grads / target_grads.norm(dim=1, keepdim=True)).mean(dim=0)
+
+
+def cosine_of_mean(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tensor, " proj_dim"]:
+    """Vector v with ``⟨v, x⟩ = cos(mean_z z, x)`` for any x of length one: the paper's released code."""
+    mean = target_grads.mean(dim=0)
+    return mean / mean.norm()
+
+
+def subtasks_of(target_store: GradientDatastore) -> list[str]:
+    """Names of the subtasks, in the order of their first row; the last axis of `score`."""
+    return list(dict.fromkeys(target_store.manifest.subtasks or []))
+
+
+def score(
+    pool_store: GradientDatastore,
+    target_store: GradientDatastore,
+    weights: Sequence[float],
+    *,
+    subtask_vector: SubtaskVector = mean_of_cosines,
+) -> Float[Tensor, "n_ckpt n_pool n_subtask"]:
+    """Influence of every pool row on every subtask, checkpoint by checkpoint.
+
+    Args:
+        pool_store: directions Γ of the pool.
+        target_store: plain gradients of the target, with a subtask for each row.
+        weights: mean learning rate of each checkpoint's epoch; normalised here to sum 1.
+        subtask_vector: how a subtask's rows are summed up.
+
+    Returns:
+        Weighted scores in float32; their sum over the first axis is ``score(x, s)``. Pool rows
+        without a direction are NaN.
+
+    Raises:
+        ValueError: stores and weights do not belong together.
+        NoDirectionError: a target row has no direction.
+    """
+    _check_comparable(pool_store, target_store, weights)
+    require_directions(target_store)
+    subtasks = subtasks_of(target_store)
+    normalised = torch.tensor(weights, dtype=torch.float64)
+    normalised = (normalised / normalised.sum()).float()
+    scores = torch.empty(len(weights), len(pool_store.ids), len(subtasks))
+    for index, checkpoint in enumerate(pool_store.checkpoints):
+        target_rows = target_store.rows(checkpoint, 0, len(target_store.ids))
+        vectors = torch.stack([subtask_vector(target_rows[_rows_of(target_store, subtask)]) for subtask in subtasks])
+        for held, rows in pool_store.blocks(checkpoint):
+            cosines = (rows @ vectors.T) / rows.norm(dim=1, keepdim=True)
+            scores[index, held.start : held.stop] = normalised[index] * cosines
+    return scores
+
+
+def _rows_of(store: GradientDatastore, subtask: str) -> list[int]:
+    return [row for row, name in enumerate(store.manifest.subtasks or []) if name == subtask]
+
+
+def _check_comparable(pool_store: GradientDatastore, target_store: GradientDatastore, weights: Sequence[float]) -> None:
+    if not target_store.manifest.subtasks:
+        raise ValueError(f"{target_store.root}: holds no subtasks, so it is not a target's store")
+    if pool_store.checkpoints != target_store.checkpoints:
+        raise ValueError(
+            f"the pool's checkpoints are {pool_store.checkpoints}, the target's {target_store.checkpoints}"
+        )
+    if len(weights) != len(pool_store.checkpoints) or min(weights) < 0 or sum(weights) <= 0:
+        raise ValueError(
+            f"{len(pool_store.checkpoints)} checkpoints need as many weights, none negative and "
+            f"not all zero; got {list(weights)}"
+        )
+    for key in ("warmup", "projection"):
+        pool_value = pool_store.manifest.provenance.get(key)
+        target_value = target_store.manifest.provenance.get(key)
+        if pool_value != target_value:
+            raise ValueError(
+                f"'{key}' is {pool_value} in the pool's store, {target_value} in the target's: not comparable"
+            )

@@ -1,0 +1,54 @@
+"""LESS as a selector: the influence of stored gradients. Whose gradients they are is the config's choice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lessexp.data.rows import Row
+from lessexp.gradients.datastore import GradientDatastore
+from lessexp.influence.similarity import SubtaskVector, score, subtasks_of
+from lessexp.selection.base import Scores
+from lessexp.training.checkpoint import checkpoints_in, read_trainer_state
+
+
+class InfluenceSelector:
+    """Scores rows by influence (LESS, arXiv:2402.04333).
+
+    Args:
+        warmup: folder of the warm-up checkpoints, whose mean learning rates are the weights.
+        pool_store: folder of the pool's datastore.
+        target_store: folder of the target's datastore.
+        subtask_vector: see `lessexp.influence.similarity.score`.
+    """
+
+    def __init__(self, *, warmup: str, pool_store: str, target_store: str, subtask_vector: SubtaskVector):
+        self.warmup = Path(warmup)
+        self.pool_store = Path(pool_store)
+        self.target_store = Path(target_store)
+        self.subtask_vector = subtask_vector
+
+    def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
+        """Influence scores of the pool's rows.
+
+        Raises:
+            ValueError: the stores hold other rows than ``pool`` and ``target``, or do not match.
+        """
+        pool_store = GradientDatastore.open(self.pool_store)
+        target_store = GradientDatastore.open(self.target_store)
+        _check_rows(pool_store, pool, "pool")
+        _check_rows(target_store, target, "target")
+        weights = [read_trainer_state(folder).mean_learning_rate for folder in checkpoints_in(self.warmup)]
+        influence = score(pool_store, target_store, weights, subtask_vector=self.subtask_vector)
+        scored = [row for row, name in enumerate(pool_store.ids) if name not in pool_store.excluded]
+        influence = influence[:, scored]
+        return Scores(
+            example_ids=[pool_store.ids[row] for row in scored],
+            subtasks=subtasks_of(target_store),
+            by_subtask=influence.sum(dim=0),
+            by_checkpoint=influence,
+            excluded=pool_store.excluded,
+        )
+
+
+def _check_rows(store: GradientDatastore, rows: Sequence[Row], what: str) -> None:
+    if unknown := set(store.ids) - {row.example_id for row in rows}:
+        raise ValueError(f"{store.root} holds {len(unknown)} rows that are not in the {what}, e.g. '{min(unknown)}'")

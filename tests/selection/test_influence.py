@@ -1,0 +1,65 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lessexp.influence.similarity import mean_of_cosines
+from lessexp.selection.base import Selector
+from lessexp.selection.influence import InfluenceSelector
+from tests.conftest import make_rows
+
+RATES = [2e-5, 1e-5]
+
+
+@pytest.fixture
+def selector(make_store, warmup_folder, tmp_path):
+    """Pool row 2 equals the target's first row, pool row 5 its opposite, and row 7 has no direction."""
+    pool = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(2, 2, 64, generator=torch.Generator().manual_seed(1))
+    pool[:, 2], pool[:, 5], pool[:, 7] = 3 * target[:, 0], -target[:, 0], 0
+    make_store("pool", pool)
+    make_store("target", target, subtasks=["sums", "words"])
+    return InfluenceSelector(
+        warmup=str(warmup_folder(RATES)),
+        pool_store=str(tmp_path / "pool"),
+        target_store=str(tmp_path / "target"),
+        subtask_vector=mean_of_cosines,
+    )
+
+
+def pool_rows():
+    return [replace(row, example_id=f"pool-{i}") for i, row in enumerate(make_rows(9))]
+
+
+def target_rows():
+    return [replace(row, example_id=f"target-{i}") for i, row in enumerate(make_rows(2, target=True))]
+
+
+def test_it_is_a_selector(selector):
+    assert isinstance(selector, Selector)
+
+
+def test_a_row_that_moves_like_the_target_ranks_first_and_its_opposite_last(selector):
+    scores = selector.score(pool_rows(), target_rows())
+    ranked = [scores.example_ids[i] for i in scores.by_subtask[:, 0].argsort(descending=True)]
+    assert (ranked[0], ranked[-1]) == ("pool-2", "pool-5")
+    assert scores.by_subtask[scores.example_ids.index("pool-2"), 0].item() == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_without_a_direction_are_left_out_and_listed(selector):
+    scores = selector.score(pool_rows(), target_rows())
+    assert "pool-7" not in scores.example_ids
+    assert list(scores.excluded) == ["pool-7"]
+    assert scores.by_subtask.isfinite().all()
+
+
+def test_checkpoint_scores_are_kept_and_weighted_by_the_mean_rates(selector):
+    scores = selector.score(pool_rows(), target_rows())
+    torch.testing.assert_close(scores.by_checkpoint.sum(0), scores.by_subtask)
+    same = scores.by_checkpoint[:, scores.example_ids.index("pool-2"), 0]
+    torch.testing.assert_close(same, torch.tensor([2 / 3, 1 / 3]))
+
+
+def test_a_store_of_other_rows_is_refused_by_id(selector):
+    with pytest.raises(ValueError, match=r"1 rows that are not in the pool, e\.g\. 'pool-8'"):
+        selector.score(pool_rows()[:-1], target_rows())

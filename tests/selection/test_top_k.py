@@ -1,0 +1,88 @@
+import random
+import re
+
+import pytest
+import torch
+
+from lessexp.errors import UserError
+from lessexp.selection.top_k import BudgetError, budget, top_k
+
+
+def positions(names):
+    return {name: index for index, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "n_pool", "n_selected"),
+    [
+        (0.05, 270_679, 13_533),
+        (0.29, 100, 29),  # 28.999999999999996 in floating point
+        (0.07, 100, 7),  # 7.000000000000001
+        (0.5, 3, 1),
+        (0.999, 1000, 999),
+        (1.0, 17, 17),
+        (1.0, 1, 1),
+    ],
+)
+def test_budget_is_the_fraction_of_the_pool_rounded_down(fraction, n_pool, n_selected):
+    assert budget(fraction, n_pool) == n_selected
+
+
+def test_budget_of_whole_percentages_is_exact_integer_arithmetic():
+    for n_pool in (100, 257, 1000, 99_999):
+        assert [budget(percent / 100, n_pool) for percent in range(1, 101)] == [
+            percent * n_pool // 100 for percent in range(1, 101)
+        ]
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.0001, 5.0, float("nan")])
+def test_a_fraction_outside_its_range_is_refused_with_its_value(fraction):
+    with pytest.raises(BudgetError, match=re.escape(str(fraction))):
+        budget(fraction, 100)
+    assert issubclass(BudgetError, UserError)
+
+
+@pytest.mark.parametrize("n_pool", [3, 7, 12, 99, 320])
+def test_a_fraction_that_selects_nothing_is_refused_with_one_that_would_do(n_pool):
+    with pytest.raises(BudgetError, match="selects none") as refusal:
+        budget(0.5 / n_pool, n_pool)
+    advised = float(str(refusal.value).rsplit(" ", 1)[-1])
+    assert budget(advised, n_pool) == 1
+
+
+def test_an_empty_pool_is_refused():
+    with pytest.raises(BudgetError, match="0 pool rows"):
+        budget(0.5, 0)
+
+
+def test_the_best_rows_come_best_first_like_pythons_sort():
+    generator = random.Random(0)
+    names = [f"row-{index}" for index in range(200)]
+    pool_position = positions(names)
+    for k in (1, 10, 199):
+        scored = generator.sample(names, 150)
+        values = {name: generator.choice([generator.gauss(0, 1), 0.5, -0.0, 0.0]) for name in scored}
+        expected = sorted(scored, key=lambda name: (-values[name], pool_position[name]))[:k]
+        # float64, so that torch compares the same numbers as Python.
+        scores = torch.tensor([values[name] for name in scored], dtype=torch.float64)
+        assert top_k(scores, scored, k=k, pool_position=pool_position) == expected
+
+
+def test_ties_go_to_the_row_that_comes_first_in_the_pool():
+    scores = torch.tensor([1.0, 2.0, 1.0, 1.0])
+    chosen = top_k(scores, ["d", "b", "a", "c"], k=3, pool_position=positions("abcd"))
+    assert chosen == ["b", "a", "c"]
+
+
+def test_more_than_was_scored_gives_every_scored_row():
+    assert top_k(torch.tensor([1.0, 3.0]), ["a", "c"], k=10, pool_position=positions("abc")) == ["c", "a"]
+
+
+def test_infinite_scores_rank_at_the_ends():
+    scores = torch.tensor([0.0, -torch.inf, torch.inf])
+    assert top_k(scores, list("abc"), k=3, pool_position=positions("abc")) == ["c", "a", "b"]
+
+
+def test_a_score_that_is_not_a_number_is_refused_with_its_id():
+    with pytest.raises(ValueError, match="'b'"):
+        top_k(torch.tensor([1.0, torch.nan, 2.0]), ["a", "b", "c"], k=1, pool_position=positions("abc"))
