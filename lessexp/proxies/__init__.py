@@ -1,0 +1,1 @@
+"""Target model to a smaller stand-in whose gradients select."""
