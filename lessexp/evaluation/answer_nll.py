@@ -1,0 +1,51 @@
+"""Mean negative log-likelihood of the right answer: the sensitive measure for small models."""
+
+from collections.abc import Sequence
+
+import torch
+
+from lessexp.data.rows import Row, read_rows
+from lessexp.data.tokenize import collate, sort_by_length, split_by_tokens, tokenize_rows
+from lessexp.evaluation.base import Examinee, Prediction
+from lessexp.models.causal_lm import per_example_loss
+
+
+def answer_nll(examinee: Examinee, rows: Sequence[Row]) -> dict[str, float]:
+    """Mean NLL of each row's answer tokens [nats per token] by example id.
+
+    Rows whose answer is cut off by ``max_length`` are absent.
+    """
+    tokenized, dropped = tokenize_rows(
+        rows, tokenizer=examinee.tokenizer, chat_format=examinee.chat_format, max_length=examinee.max_length
+    )
+    examinee.advance(len(dropped))
+    device = next(examinee.model.parameters()).device
+    nll: dict[str, float] = {}
+    for group in split_by_tokens(sort_by_length(tokenized), examinee.tokens_per_batch):
+        batch = collate(group, pad_token_id=examinee.tokenizer.pad_token_id).to(device)
+        with torch.no_grad():
+            losses = per_example_loss(examinee.model, batch)
+        nll |= zip(batch.example_ids, losses.tolist(), strict=True)
+        examinee.advance(len(group))
+    return {row.example_id: nll[row.example_id] for row in rows if row.example_id in nll}
+
+
+class AnswerNLLBenchmark:
+    """Rows of a file, judged by answer NLL alone.
+
+    Args:
+        path: file of target rows, see `lessexp.data.rows.read_rows`.
+    """
+
+    metric = None
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """The file's rows."""
+        return read_rows([self.path], is_target=True)
+
+    def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
+        """Nothing: the answers' likelihood says it all."""
+        return []

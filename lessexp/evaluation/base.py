@@ -1,0 +1,68 @@
+"""What a benchmark is, and how its scores for single examples become numbers for subtasks."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from lessexp.data.chat_format import ChatFormat
+from lessexp.data.rows import Row
+
+Advance = Callable[[int], None]
+"""Told how many examples were finished since the last call, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Examinee:
+    """The model under evaluation and how it is spoken to.
+
+    Attributes:
+        model: in evaluation mode.
+        tokenizer: of the model.
+        chat_format: the one it was trained with.
+        max_length: rows are cut off here [tokens].
+        tokens_per_batch: bound on a batch's padded tokens.
+        advance: progress.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    chat_format: ChatFormat
+    max_length: int
+    tokens_per_batch: int
+    advance: Advance
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model answered to one row, and what that is worth."""
+
+    example_id: str
+    subtask: str
+    answer: str
+    reference: str
+    score: float
+
+
+@runtime_checkable
+class Benchmark(Protocol):
+    """Held-out rows of the wanted skill and a way to judge answers to them."""
+
+    metric: str | None
+    """Name of the benchmark's own metric; ``None`` if answer NLL is all there is."""
+
+    def rows(self) -> list[Row]:
+        """The held-out rows, right answers included, each with a subtask."""
+
+    def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
+        """The model's answers to ``rows`` and their scores; empty if ``metric`` is ``None``."""
+
+
+def mean_by_subtask(values: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Mean of the values of each subtask, in the order subtasks first occur."""
+    collected: dict[str, list[float]] = {}
+    for subtask, value in values:
+        collected.setdefault(subtask, []).append(value)
+    return {subtask: sum(found) / len(found) for subtask, found in collected.items()}

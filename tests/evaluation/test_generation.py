@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from lessexp.evaluation.base import Examinee
+from lessexp.evaluation.generation import greedy_answers
+from lessexp.models.causal_lm import load_causal_lm
+
+MAX_NEW_TOKENS = 10
+CONVERSATIONS = [
+    (("user", "What is the number?"),),
+    (("system", "Be brief."), ("user", "the answer " * 12)),
+    (("user", "é"),),
+    (("user", "What is 3?"), ("assistant", "the answer"), ("user", "to the other words " * 3)),
+    (("user", "word " * 20),),
+]
+
+
+@pytest.fixture
+def model(model_folder):
+    """In float64, where rounding turns no argmax; the end token is likely enough to end some answers."""
+    model = load_causal_lm(model_folder, dtype="float64", device="cpu")
+    with torch.no_grad():
+        model.get_output_embeddings().weight[model.config.eos_token_id] *= 4
+    return model
+
+
+@pytest.fixture
+def examine(model, tokenizer, chat_format):
+    def build(tokens_per_batch=100_000, advance=lambda done: None):
+        return Examinee(model, tokenizer, chat_format, 512, tokens_per_batch, advance)
+
+    return build
+
+
+def tokens_of_one_answer(examinee, messages):
+    """Argmax after argmax over the whole text so far: no padding, no cache, no ``generate``."""
+    text = examinee.tokenizer(examinee.chat_format.prompt(messages))["input_ids"]
+    new_tokens = []
+    while len(new_tokens) < MAX_NEW_TOKENS:
+        with torch.no_grad():
+            logits = examinee.model(input_ids=torch.tensor([text + new_tokens]), use_cache=False).logits[0, -1]
+        new_tokens.append(int(logits.argmax()))
+        if new_tokens[-1] == examinee.tokenizer.eos_token_id:
+            break
+    return new_tokens
+
+
+def answers_one_by_one(examinee, conversations):
+    answers = [tokens_of_one_answer(examinee, messages) for messages in conversations]
+    return [examinee.tokenizer.decode(tokens, skip_special_tokens=True).strip() for tokens in answers]
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 200, 100_000])
+def test_answers_of_padded_batches_equal_an_argmax_loop_on_each_prompt_alone(examine, tokens_per_batch):
+    examinee = examine(tokens_per_batch)
+    expected = answers_one_by_one(examinee, CONVERSATIONS)
+    assert len(set(expected)) == len(CONVERSATIONS), "answers must differ, or the order would not be seen"
+    assert greedy_answers(examinee, CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS) == expected
+
+
+def test_an_answer_stops_at_the_end_token_while_others_of_its_batch_go_on(examine):
+    examinee = examine()
+    tokens = [tokens_of_one_answer(examinee, messages) for messages in CONVERSATIONS]
+    stopped = [answer[-1] == examinee.tokenizer.eos_token_id for answer in tokens]
+    assert set(stopped) == {True, False}, "some must stop early and some must not"
+    short = greedy_answers(examinee, CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS)
+    twice_as_long = greedy_answers(examinee, CONVERSATIONS, max_new_tokens=2 * MAX_NEW_TOKENS)
+    assert [before == after for before, after in zip(short, twice_as_long, strict=True)] == stopped
+
+
+def test_generation_settings_that_come_with_the_model_do_not_alter_greedy_answers(examine, model):
+    expected = answers_one_by_one(examine(), CONVERSATIONS)
+    # As published with Qwen2.5-Instruct, the penalty made strong.
+    model.generation_config.update(do_sample=True, temperature=0.7, top_k=20, top_p=0.8, repetition_penalty=5.0)
+    assert greedy_answers(examine(), CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS) == expected
+
+
+def test_every_finished_answer_is_counted_as_progress(examine):
+    finished = []
+    greedy_answers(examine(200, advance=finished.append), CONVERSATIONS, max_new_tokens=2)
+    assert sum(finished) == len(CONVERSATIONS) and len(finished) > 1
+
+
+def test_no_conversations_give_no_answers(examine):
+    assert greedy_answers(examine(), [], max_new_tokens=2) == []
