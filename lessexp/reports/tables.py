@@ -1,0 +1,98 @@
+"""What a run prints at its end."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def _with_unit(value: float | int | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    for size, prefix in _UNITS:
+        if value >= size:
+            return f"{value / size:.1f} {prefix}{unit}"
+    return f"{value:.0f} {unit}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def metric_table(results: Mapping[str, Any]) -> Table:
+    """Base against tuned model, metric by metric and subtask by subtask."""
+    table = _table("Held-out target", "", "base", "tuned", "change")
+    for metric, models in results["metrics"].items():
+        for subtask in [*models["base"]["by_subtask"], None]:
+            base, tuned = (
+                models[model]["mean"] if subtask is None else models[model]["by_subtask"][subtask]
+                for model in ("base", "tuned")
+            )
+            name = f"{metric}, mean of subtasks" if subtask is None else f"  {metric}, {subtask}"
+            table.add_row(
+                Text(name),
+                f"{base:.3f}",
+                f"{tuned:.3f}",
+                f"{tuned - base:+.3f}",
+                style="bold" if subtask is None else None,
+                end_section=subtask is None,
+            )
+    return table
+
+
+def composition_table(selection: Mapping[str, Any]) -> Table:
+    """Share of each data set in the pool and in the selection, largest share of the selection first."""
+    table = _table("Data sets", "", "pool", "selected", "enrichment")
+    by_selected = sorted(selection["by_dataset"].items(), key=lambda item: -item[1]["selected"])
+    for dataset, share in by_selected:
+        table.add_row(
+            Text(f"{dataset} (wanted)" if share["wanted"] else dataset),
+            f"{share['pool']:.1%}",
+            f"{share['selected']:.1%}",
+            f"{share['selected'] / share['pool']:.1f}×",
+            style="bold" if share["wanted"] else None,
+        )
+    return table
+
+
+def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Seconds, memory, disk and arithmetic of each stage of this run."""
+    table = _table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "")
+    for name, stage in stages.items():
+        table.add_row(
+            name,
+            f"{stage['seconds']:.1f}",
+            _with_unit(stage["peak_memory_bytes"], "B"),
+            _with_unit(stage["bytes_written"], "B"),
+            _with_unit(stage["flops"], "FLOP"),
+            "reused" if stage.get("reused") else "",
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        f"{sum(stage['seconds'] for stage in stages.values()):.1f}",
+        _with_unit(max(stage["peak_memory_bytes"] for stage in stages.values()), "B"),
+        _with_unit(sum(stage["bytes_written"] for stage in stages.values()), "B"),
+        _with_unit(sum(stage["flops"] or 0 for stage in stages.values()), "FLOP"),
+        "",
+    )
+    return table
+
+
+def report_tables(results: Mapping[str, Any]) -> Iterator[Table | str]:
+    """All that a finished run shows, in order."""
+    selection = results["selection"]
+    yield composition_table(selection)
+    if selection["precision"] is not None:
+        yield (
+            f"{selection['precision']:.1%} of the {selection['n_selected']} selected rows are of a wanted data set; "
+            f"random choice would give {selection['pool_share']:.1%}"
+        )
+    yield metric_table(results)
+    yield cost_table(results["stages"])
