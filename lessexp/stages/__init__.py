@@ -1,0 +1,1 @@
+"""The verbs of an experiment: each reads files, calls the packages below, and writes files."""

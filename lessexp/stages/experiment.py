@@ -1,0 +1,294 @@
+"""One experiment: its configuration turned into rows, models and the places of its files.
+
+Stages share nothing in memory but this: each reads what it needs from here and from files.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+from peft import PeftModel
+from pytorch_lightning.loggers import Logger
+from torch import nn
+from transformers import PreTrainedModel
+
+from lessexp.artifacts import Artifact, artifact_key, build_once
+from lessexp.data.chat_format import ChatFormat
+from lessexp.data.rows import Row, fingerprint
+from lessexp.data.target import EmptyTargetError
+from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
+from lessexp.errors import UserError
+from lessexp.evaluation.base import Benchmark
+from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
+from lessexp.models.lora import LoraSettings, attach_lora
+from lessexp.models.source import folder_fingerprint, model_folder
+from lessexp.selection.top_k import budget
+from lessexp.stages.progress import say
+from lessexp.training.module import TrainingSettings
+
+
+class ExperimentError(UserError, ValueError):
+    """Settings that cannot work together, found before anything is computed."""
+
+
+def plain(node: Any) -> Any:
+    """A configuration node as dictionaries, lists and values."""
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any:
+    """What a node's ``_target_`` makes; an error of the user's making comes out as itself, not wrapped."""
+    try:
+        return hydra.utils.instantiate(node, *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+    except MissingMandatoryValue as error:
+        raise ExperimentError(
+            f"{error.full_key} is not set; give it on the command line: {error.full_key}=..."
+        ) from None
+
+
+def lora_settings(cfg: DictConfig) -> LoraSettings:
+    """The adapter that both warm-up and final training use."""
+    values = plain(cfg.lora)
+    return LoraSettings(**{**values, "target_modules": tuple(values["target_modules"])})
+
+
+def training_settings(node: DictConfig) -> TrainingSettings:
+    """The settings under ``warmup.training`` or ``finetune.training``."""
+    values = plain(node)
+    return TrainingSettings(**{**values, "betas": tuple(values["betas"])})
+
+
+@dataclass(frozen=True)
+class ModelInUse:
+    """A model with its tokenizer and the adapter it gets.
+
+    Attributes:
+        cfg: its configuration node.
+        folder: where its files are.
+        lora: shape of its adapters.
+        device: where it runs.
+        chat_format_factory: makes the chat format from the tokenizer.
+        proxy_steps: turn the loaded model into its smaller stand-in, one after the other.
+    """
+
+    cfg: DictConfig
+    folder: Path
+    lora: LoraSettings
+    device: str
+    chat_format_factory: Callable[..., ChatFormat]
+    proxy_steps: Sequence[Callable[[nn.Module], nn.Module]] = ()
+
+    @cached_property
+    def tokenizer(self):
+        """The model's tokenizer."""
+        return load_tokenizer(self.folder)
+
+    @cached_property
+    def chat_format(self) -> ChatFormat:
+        """The chat format over this model's tokenizer."""
+        return self.chat_format_factory(tokenizer=self.tokenizer)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What determines the model's behaviour."""
+        return {"fingerprint": folder_fingerprint(self.folder), "dtype": self.cfg.dtype}
+
+    def load(self) -> PreTrainedModel:
+        """The frozen model, or its proxy."""
+        model = load_causal_lm(self.folder, dtype=self.cfg.dtype, device=self.device)
+        for step in self.proxy_steps:
+            model = step(model)
+        return model
+
+    def load_with_adapter(self, *, seed: int) -> PeftModel:
+        """The model with a fresh adapter."""
+        return attach_lora(self.load(), self.lora, seed=seed)
+
+
+class Experiment:
+    """Everything the stages of one run have in common.
+
+    Args:
+        cfg: the composed configuration.
+        run_folder: gets this run's files.
+    """
+
+    def __init__(self, cfg: DictConfig, run_folder: Path):
+        self.cfg = cfg
+        self.run_folder = run_folder
+        self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.accelerator = "gpu" if self.device.startswith("cuda") else self.device
+
+    def _model(self, node: DictConfig) -> ModelInUse:
+        folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
+        return ModelInUse(
+            node,
+            folder,
+            lora_settings(self.cfg),
+            self.device,
+            instantiate(self.cfg.chat_format, _partial_=True),
+        )
+
+    @cached_property
+    def model(self) -> ModelInUse:
+        """The model to be trained."""
+        return self._model(self.cfg.model)
+
+    @cached_property
+    def selection_model(self) -> ModelInUse:
+        """The model whose gradients select."""
+        return replace(self._model(self.cfg.selection_model), proxy_steps=instantiate(self.cfg.proxy.steps))
+
+    @cached_property
+    def pool(self) -> list[Row]:
+        """The rows to choose from."""
+        return instantiate(self.cfg.data)
+
+    @cached_property
+    def target(self) -> list[Row]:
+        """The rows that show the wanted skill."""
+        return instantiate(self.cfg.target)
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """What the trained model is judged by."""
+        return instantiate(self.cfg.benchmark)
+
+    @cached_property
+    def loggers(self) -> list[Logger]:
+        """The experiment trackers, told the configuration."""
+        loggers = list(instantiate(self.cfg.logger.loggers))
+        for logger in loggers:
+            logger.log_hyperparams(plain(self.cfg))
+        return loggers
+
+    def tokenize(self, rows: Sequence[Row], model: ModelInUse) -> tuple[list[TokenizedRow], list[Dropped]]:
+        """Rows as ``model`` reads them, and those it cannot learn from."""
+        return tokenize_rows(
+            rows, tokenizer=model.tokenizer, chat_format=model.chat_format, max_length=self.cfg.max_length
+        )
+
+    @cached_property
+    def tokenized_pool(self) -> tuple[list[TokenizedRow], list[Dropped]]:
+        """The pool as the selection model reads it."""
+        return self.tokenize(self.pool, self.selection_model)
+
+    @cached_property
+    def usable_pool(self) -> list[Row]:
+        """Pool rows with something to learn for the selection model; only these are ever scored."""
+        unusable = {dropped.example_id for dropped in self.tokenized_pool[1]}
+        return [row for row in self.pool if row.example_id not in unusable]
+
+    @property
+    def n_warmup(self) -> int:
+        """Rows of the warm-up's random share."""
+        return round(self.cfg.warmup.fraction * len(self.usable_pool))
+
+    @property
+    def n_selected(self) -> int:
+        """Rows that the selector may pick."""
+        return min(budget(self.cfg.selector.fraction, len(self.pool)), len(self.usable_pool))
+
+    def check(self) -> None:
+        """Find what cannot work before anything is computed.
+
+        Raises:
+            ExperimentError: naming the key to change.
+            EmptyTargetError: the target holds no row.
+        """
+        if not self.pool:
+            raise ExperimentError("the pool holds no row; check data")
+        if not self.target:
+            raise EmptyTargetError("the target holds no row; check target")
+        if not self.usable_pool:
+            raise ExperimentError(
+                f"no pool row has an answer within max_length={self.cfg.max_length}; raise max_length"
+            )
+        _, dropped = self.tokenize(self.target, self.selection_model)
+        if dropped:
+            raise ExperimentError(f"target example '{dropped[0].example_id}': {dropped[0].reason}")
+        finetune_batch = self.cfg.finetune.training.batch_size
+        if self.n_selected < finetune_batch:
+            raise ExperimentError(
+                f"fraction={self.cfg.selector.fraction} selects {self.n_selected} rows of {len(self.pool)}, fewer than "
+                f"one batch of finetune.training.batch_size={finetune_batch}"
+            )
+        if "warmup" not in self.cfg.selector.stages:
+            return
+        if not 0 < self.cfg.warmup.fraction <= 1:
+            raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {self.cfg.warmup.fraction}")
+        if self.n_warmup < self.cfg.warmup.training.batch_size:
+            raise ExperimentError(
+                f"warmup.fraction={self.cfg.warmup.fraction} gives {self.n_warmup} of {len(self.usable_pool)} rows, "
+                f"fewer than one batch of warmup.training.batch_size={self.cfg.warmup.training.batch_size}"
+            )
+
+    @cached_property
+    def warmup_fields(self) -> dict[str, Any]:
+        """All that determines the warm-up checkpoints."""
+        return {
+            "format": 1,
+            "model": self.selection_model.identity,
+            "proxy": plain(self.cfg.proxy),
+            "lora": plain(self.cfg.lora),
+            "training": plain(self.cfg.warmup.training),
+            "fraction": self.cfg.warmup.fraction,
+            "pool": fingerprint(self.pool),
+            "chat_format": plain(self.cfg.chat_format),
+            "max_length": self.cfg.max_length,
+            "seed": self.cfg.seed,
+        }
+
+    @cached_property
+    def pool_gradient_fields(self) -> dict[str, Any]:
+        """All that determines the pool's gradient store."""
+        return {
+            "format": 1,
+            "warmup": self.warmup_fields,
+            "direction": plain(self.cfg.gradients.direction),
+            "projection": plain(self.cfg.projection),
+            "dtype": self.cfg.datastore.dtype,
+            "rows": fingerprint(self.pool),
+        }
+
+    @cached_property
+    def target_gradient_fields(self) -> dict[str, Any]:
+        """All that determines the target's gradient store."""
+        return {
+            "format": 1,
+            "warmup": self.warmup_fields,
+            "direction": plain(self.cfg.gradients.target_direction),
+            "projection": plain(self.cfg.projection),
+            "dtype": self.cfg.datastore.dtype,
+            "rows": fingerprint(self.target),
+        }
+
+    def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
+        """Place of an artifact."""
+        return Path(self.cfg.artifacts_dir).expanduser().absolute() / kind / artifact_key(fields)
+
+    def set_artifact_paths(self) -> None:
+        """Fill in ``paths``, so that a selector's configuration can refer to what the stages build."""
+        for kind, fields in (
+            ("warmup", self.warmup_fields),
+            ("pool_gradients", self.pool_gradient_fields),
+            ("target_gradients", self.target_gradient_fields),
+        ):
+            self.cfg.paths[kind] = str(self.artifact_folder(kind, fields))
+
+    def build(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """Build an artifact of this experiment, or take the one that is there."""
+        return build_once(
+            self.artifact_folder(kind, fields), fields, builder, announce=lambda text: say(f"{kind}: {text}")
+        )

@@ -1,0 +1,46 @@
+"""report: ``results.json`` and the tables on the terminal, from the records of the stages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lessexp.reports import tracking
+from lessexp.reports.results import git_commit, package_versions, write_results
+from lessexp.reports.tables import report_tables
+from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import console
+
+_COSTS = ("seconds", "peak_memory_bytes", "bytes_written", "flops", "reused")
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Collect, write, show, log."""
+    cfg = experiment.cfg
+    stages = [name for name in cfg.selector.stages if name != "report"]
+    records = {name: json.loads((experiment.run_folder / "stages" / f"{name}.json").read_text()) for name in stages}
+    results = {
+        "selector": cfg.selector.name,
+        "model": cfg.model.name,
+        "selection_model": cfg.selection_model.name,
+        "task": experiment.target[0].task,
+        "seed": cfg.seed,
+        "fraction": cfg.selector.fraction,
+        "metrics": records["evaluate"]["metrics"],
+        "selection": records["select"]["selection"],
+        "stages": {name: {cost: record.get(cost) for cost in _COSTS} for name, record in records.items()},
+        "artifacts": {name: record["artifact"] for name, record in records.items() if "artifact" in record},
+        "versions": package_versions(),
+        "git_commit": git_commit(Path(__file__).parent),
+    }
+    write_results(experiment.run_folder, results)
+    for table in report_tables(results):
+        console.print(table)
+    metrics = tracking.flat_metrics({key: results[key] for key in ("metrics", "selection", "stages")})
+    tracking.log_metrics(experiment.loggers, metrics)
+    rows = [
+        [metric, subtask, models["base"]["by_subtask"][subtask], models["tuned"]["by_subtask"][subtask]]
+        for metric, models in results["metrics"].items()
+        for subtask in models["base"]["by_subtask"]
+    ]
+    tracking.log_table(experiment.loggers, "results", ["metric", "subtask", "base", "tuned"], rows)
+    return {}

@@ -1,0 +1,52 @@
+"""warmup: train an adapter on a random share of the pool, one checkpoint an epoch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lessexp.data.tokenize import TokenizedRow
+from lessexp.stages.cost import training_flops
+from lessexp.stages.experiment import Experiment, training_settings
+from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.training.fit import fit
+
+
+def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[TokenizedRow]:
+    """A random subset in random order, drawn by the seed."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [rows[index] for index in order[:n]]
+
+
+def run(experiment: Experiment) -> dict[str, Any]:
+    """Build the warm-up checkpoints or take those that are there."""
+    cfg = experiment.cfg
+
+    def build(folder: Path) -> dict[str, Any]:
+        rows = warmup_rows(experiment.tokenized_pool[0], n=experiment.n_warmup, seed=cfg.seed)
+        (folder / "example_ids.json").write_text(json.dumps([row.example_id for row in rows]) + "\n")
+        settings = training_settings(cfg.warmup.training)
+        done = checkpoints_in(folder)
+        model = experiment.selection_model.load_with_adapter(seed=cfg.seed)
+        n_parameters = model.num_parameters()
+        if len(done) < settings.epochs:
+            fit(
+                model,
+                rows,
+                settings,
+                micro_batch_size=cfg.micro_batch_size,
+                pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
+                seed=cfg.seed,
+                log_prefix="warmup",
+                accelerator=experiment.accelerator,
+                loggers=experiment.loggers,
+                log_folder=experiment.run_folder,
+                checkpoint_root=folder,
+                resume_from=read_checkpoint(done[-1]) if done else None,
+            )
+        n_tokens = settings.epochs * sum(len(row.input_ids) for row in rows)
+        return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
+
+    artifact = experiment.build("warmup", experiment.warmup_fields, build)
+    return {"artifact": artifact, **artifact.record}

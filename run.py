@@ -1,0 +1,30 @@
+"""Run one experiment: ``python run.py [group=option] [key=value]``; ``python run.py --help`` lists the options."""
+
+import os
+import sys
+from pathlib import Path
+
+# Tokenisation happens in this process before anything forks; this silences a warning about it.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import lessexp.pipeline
+from lessexp.errors import UserError
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run the experiment; the last line printed is its folder."""
+    run_folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        lessexp.pipeline.run(cfg, run_folder)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    print(run_folder)
+
+
+if __name__ == "__main__":
+    main()

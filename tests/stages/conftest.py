@@ -1,0 +1,74 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from lessexp.data.rows import write_rows
+from lessexp.stages.experiment import Experiment
+from tests.conftest import make_rows
+
+CONF = Path(__file__).parents[2] / "conf"
+# The demo's recipe on the tiny model and a file of rows: the real configuration, shrunk.
+SHRUNK = [
+    "model=hf",
+    "recipe=smollm2_135m",
+    "data=jsonl",
+    "target=jsonl",
+    "logger=none",
+    "proj_dim=512",
+    "fraction=0.25",
+    "warmup.fraction=0.5",
+    "warmup.training.batch_size=4",
+    "warmup.training.epochs=2",
+    "finetune.training.batch_size=4",
+    "finetune.training.epochs=1",
+    "datastore.rows_per_shard=7",
+    "max_length=200",
+]
+
+
+def compose_from(*overrides: str) -> DictConfig:
+    """The shipped configuration with overrides."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture
+def compose_config(tmp_path: Path, model_folder: Path) -> Callable[..., DictConfig]:
+    """The shrunk configuration with more overrides."""
+    write_rows(tmp_path / "pool.jsonl", make_rows(24))
+    write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
+
+    def make(*overrides: str) -> DictConfig:
+        places = [
+            f"model.path={model_folder}",
+            f"data.paths=[{tmp_path / 'pool.jsonl'}]",
+            f"artifacts_dir={tmp_path / 'artifacts'}",
+        ]
+        if not any(override.startswith("target") for override in overrides):
+            places.append(f"target.path={tmp_path / 'target.jsonl'}")
+        return compose_from(*SHRUNK, *places, *overrides)
+
+    return make
+
+
+@pytest.fixture
+def make_experiment(compose_config: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., Experiment]:
+    """A checked experiment, ready for its first stage."""
+
+    def make(*overrides: str, run: str = "run") -> Experiment:
+        folder = tmp_path / run
+        folder.mkdir(exist_ok=True)
+        experiment = Experiment(compose_config(*overrides), folder)
+        experiment.check()
+        experiment.set_artifact_paths()
+        return experiment
+
+    return make
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

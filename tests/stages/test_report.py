@@ -1,0 +1,19 @@
+from lessexp.pipeline import run
+from lessexp.reports.results import read_results
+
+
+def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run(compose_config(), folder)
+    results = read_results(folder)
+    assert (results["selector"], results["model"], results["task"], results["seed"]) == ("less", "hf", "toy", 0)
+    assert list(results["stages"]) == ["warmup", "gradients", "select", "finetune", "evaluate"]
+    assert all(stage["seconds"] >= 0 and stage["peak_memory_bytes"] > 1e8 for stage in results["stages"].values())
+    assert set(results["artifacts"]) == {"warmup", "gradients"}
+    assert results["versions"]["torch"]
+    assert set(results["metrics"]["answer_nll"]) == {"base", "tuned"}
+    shown = capsys.readouterr().out
+    assert "sums (wanted)" in shown
+    assert "answer_nll, mean of subtasks" in shown
+    assert f"{results['metrics']['answer_nll']['tuned']['mean']:.3f}" in shown

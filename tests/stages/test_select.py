@@ -1,0 +1,49 @@
+import pyarrow.parquet
+import pytest
+import torch
+
+from lessexp.data.rows import Row, read_rows, write_rows
+from lessexp.stages import gradients, select, warmup
+from tests.conftest import make_rows
+
+
+@pytest.fixture
+def selected(make_experiment):
+    experiment = make_experiment()
+    for stage in (warmup, gradients):
+        stage.run(experiment)
+    return experiment, select.run(experiment)
+
+
+def test_scores_and_subset_agree(selected):
+    experiment, record = selected
+    table = pyarrow.parquet.read_table(experiment.run_folder / "scores.parquet").to_pydict()
+    assert list(table) == ["example_id", "dataset", "score", "sums", "words"]
+    assert table["score"] == [max(pair) for pair in zip(table["sums"], table["words"], strict=True)]
+    best = sorted(zip(table["score"], table["example_id"], strict=True), reverse=True)[:6]
+    chosen = read_rows([experiment.run_folder / "selected.jsonl"])
+    assert [row.example_id for row in chosen] == [example_id for _, example_id in best]
+    assert {row.example_id: row for row in chosen}.items() <= {row.example_id: row for row in experiment.pool}.items()
+    assert record["selection"]["n_selected"] == 6
+
+
+def test_checkpoint_scores_sum_to_the_scores(selected):
+    experiment, _ = selected
+    scores = pyarrow.parquet.read_table(experiment.run_folder / "scores.parquet").to_pydict()
+    parts = pyarrow.parquet.read_table(experiment.run_folder / "scores_by_checkpoint.parquet").to_pydict()
+    assert parts["checkpoint"] == [1] * 24 + [2] * 24
+    assert parts["example_id"] == scores["example_id"] * 2
+    both = torch.tensor(parts["sums"]).view(2, 24).sum(0)
+    torch.testing.assert_close(both, torch.tensor(scores["sums"]))
+
+
+def test_rows_with_nothing_to_learn_are_listed_and_never_selected(make_experiment, tmp_path):
+    long = Row("sums", "long-000", (("user", "word " * 300), ("assistant", "yes")))
+    write_rows(tmp_path / "longer.jsonl", [*make_rows(24), long])
+    experiment = make_experiment(f"data.paths=[{tmp_path / 'longer.jsonl'}]", "selector=random", "fraction=1.0")
+    record = select.run(experiment)
+    excluded = pyarrow.parquet.read_table(experiment.run_folder / "excluded.parquet").to_pydict()
+    assert excluded["example_id"] == ["long-000"]
+    assert "max_length=200" in excluded["reason"][0]
+    assert record["selection"]["n_selected"] == 24
+    assert "long-000" not in {row.example_id for row in read_rows([experiment.run_folder / "selected.jsonl"])}

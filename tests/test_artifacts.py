@@ -1,0 +1,106 @@
+import json
+import multiprocessing
+import time
+
+import pytest
+
+from lessexp.artifacts import artifact_key, build_once
+
+
+def fail(folder):
+    (folder / "half").write_text("done so far")
+    raise RuntimeError("stopped")
+
+
+def never(folder):
+    pytest.fail("a complete artifact was built again")
+
+
+def build(folder, builder, fields=None):
+    said = []
+    artifact = build_once(folder, fields or {"seed": 0}, builder, announce=said.append)
+    return artifact, said
+
+
+def test_an_artifact_is_built_once_then_reused_with_a_word_on_what_it_cost(tmp_path):
+    folder = tmp_path / "warmup" / "3f2a"
+
+    def builder(folder):
+        time.sleep(0.02)
+        (folder / "weights").write_text("1")
+        return {"n_rows": 7}
+
+    built, said_when_built = build(folder, builder, {"seed": 0, "data": "abc"})
+    assert (built.folder, built.key, built.reused, built.record) == (folder, "3f2a", False, {"n_rows": 7})
+    assert built.seconds >= 0.02 and said_when_built == []
+    assert json.loads((folder / "key.json").read_text()) == {"seed": 0, "data": "abc"}
+
+    reused, (sentence,) = build(folder, never)
+    assert (reused.reused, reused.record, reused.seconds) == (True, {"n_rows": 7}, built.seconds)
+    assert "reusing" in sentence and str(folder) in sentence and f"{built.seconds:.0f} s" in sentence
+
+
+def test_a_builder_that_fails_leaves_no_complete_mark_and_the_next_goes_on_with_its_folder(tmp_path):
+    folder = tmp_path / "key"
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(folder, fail)
+    assert not (folder / "COMPLETE").exists()
+    resumed, said = build(folder, lambda folder: {"found": (folder / "half").read_text()})
+    assert not resumed.reused and resumed.record == {"found": "done so far"} and said == []
+    assert build(folder, never)[0].reused
+
+
+def test_a_record_that_is_no_json_leaves_the_artifact_incomplete(tmp_path):
+    with pytest.raises(TypeError):
+        build(tmp_path / "key", lambda folder: {"n_rows": object()})
+    assert not (tmp_path / "key" / "COMPLETE").exists()
+
+
+def test_other_fields_give_another_key_and_the_order_of_fields_does_not():
+    fields = {"seed": 0, "lora": {"rank": 4, "alpha": 8}, "ids": [1, 2]}
+    reordered = {"ids": [1, 2], "lora": {"alpha": 8, "rank": 4}, "seed": 0}
+    assert artifact_key(fields) == artifact_key(reordered)
+    others = [{"seed": 1}, {"lora": {"rank": 8, "alpha": 4}}, {"ids": [2, 1]}, {"new": None}, {"seed": "0"}]
+    assert len({artifact_key(fields | change) for change in [{}, *others]}) == 1 + len(others)
+
+
+def test_artifacts_of_different_keys_are_built_apart(tmp_path):
+    folders = [tmp_path / artifact_key({"seed": seed}) for seed in (0, 1)]
+    artifacts = [build(folder, lambda folder: {"name": folder.name})[0] for folder in folders]
+    assert [artifact.reused for artifact in artifacts] == [False, False]
+    assert artifacts[0].record != artifacts[1].record
+
+
+def build_until_the_other_waits(folder, results):
+    """Runs in a process of its own; the builder ends only after the other process said that it waits."""
+    waiting = folder.parent / "waiting"
+
+    def builder(folder):
+        with (folder / "built").open("a") as file:
+            file.write("x")
+        for _ in range(1000):
+            if waiting.exists():
+                return {}
+            time.sleep(0.01)
+        raise TimeoutError("the other process never waited")
+
+    def announce(sentence):
+        if sentence.startswith("waiting"):
+            waiting.touch()
+
+    results.put(build_once(folder, {}, builder, announce=announce).reused)
+
+
+def test_of_two_processes_at_once_one_builds_and_the_other_waits_and_reuses(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=build_until_the_other_waits, args=(tmp_path / "key", results)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sorted(results.get() for _ in processes) == [False, True]
+    assert (tmp_path / "key" / "built").read_text() == "x"

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    InterpolationResolutionError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+)
+
+from lessexp.stages.experiment import lora_settings, training_settings
+
+ROOT = Path(__file__).parents[1]
+OPTIONS = [
+    f"{file.parent.name}={file.stem}" for file in sorted((ROOT / "conf").glob("*/*.yaml")) if file.stem != "paper"
+]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def composed(*overrides: str, folder: str = "conf", name: str = "config") -> DictConfig:
+    with initialize_config_dir(str(ROOT / folder), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+def values(node):
+    """All leaves of a configuration; those a user must give or that exist only inside a run are left out."""
+    if isinstance(node, DictConfig):
+        keys = [(node, key) for key in node]
+    elif OmegaConf.is_list(node):
+        keys = [(node, index) for index in range(len(node))]
+    else:
+        yield node
+        return
+    for parent, key in keys:
+        try:
+            child = parent[key]
+        except (MissingMandatoryValue, InterpolationToMissingValueError):
+            continue  # the user must give it
+        except InterpolationResolutionError as error:
+            assert "HydraConfig" in str(error)  # ${hydra:...} has a value only inside a run
+            continue
+        yield from values(child)
+
+
+def targets(node):
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node["_target_"]
+        for key in node:
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from targets(node[key])
+    elif OmegaConf.is_list(node):
+        for item in node:
+            yield from targets(item)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_resolves_and_its_targets_import(option):
+    from hydra.utils import get_object
+
+    group, name = option.split("=")
+    cfg = composed(option, *([f"target={name}"] if group == "benchmark" else []))
+    assert len(list(values(cfg))) > 50
+    found = list(targets(cfg))
+    assert found
+    for target in found:
+        assert callable(get_object(target)), target
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_composes(sweep):
+    cfg = composed(f"hydra.searchpath=[file://{ROOT / 'conf'}]", folder="sweeps", name=sweep.stem)
+    assert list(targets(cfg))
+
+
+@pytest.mark.parametrize("model", ["llama2_7b", "llama2_13b", "mistral_7b", "hf"])
+def test_naming_a_large_model_brings_the_papers_recipe(model):
+    cfg = composed("selector=less", f"model={model}")
+    assert cfg.data._target_ == "lessexp.data.pool.less_pool"
+    assert cfg.target._target_ == "lessexp.data.target.mmlu_target"
+    assert cfg.benchmark._target_ == "lessexp.evaluation.mmlu.MMLUBenchmark"
+    assert (cfg.lora.rank, cfg.lora.alpha, cfg.lora.dropout) == (128, 512, 0.1)
+    assert cfg.lora.target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    for training in (cfg.warmup.training, cfg.finetune.training):
+        assert (training.epochs, training.batch_size, training.learning_rate) == (4, 128, 2e-5)
+        assert (training.schedule, training.warmup_ratio, training.weight_decay) == ("linear", 0.03, 0)
+        assert training.max_grad_norm == 1.0
+    assert (cfg.max_length, cfg.projection.proj_dim, cfg.fraction, cfg.warmup.fraction) == (2048, 8192, 0.05, 0.05)
+    assert cfg.chat_format._target_.endswith("TuluFormat")
+    assert cfg.selection_model == cfg.model
+
+
+def test_parts_of_the_recipe_can_be_exchanged():
+    cfg = composed("model=llama2_7b", "data=jsonl", "data.paths=[a.jsonl]", "target=jsonl", "target.path=b.jsonl")
+    assert cfg.data.paths == ["a.jsonl"]
+    assert cfg.benchmark.path == "b.jsonl"
+    assert cfg.lora.rank == 128
+    assert composed("model=llama2_7b", "recipe=smollm2_135m").lora.rank == 16
+
+
+def test_a_local_path_is_also_the_selection_models():
+    assert composed("model=llama2_7b", "model.path=/models/x").selection_model.path == "/models/x"
+
+
+def test_settings_have_the_types_the_code_wants():
+    cfg = composed()
+    assert lora_settings(cfg).target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert training_settings(cfg.warmup.training).betas == (0.9, 0.999)
+
+
+def test_an_unknown_option_lists_what_there_is():
+    with pytest.raises((MissingConfigException, ConfigCompositionException), match=r"(?s)less.*random"):
+        composed("selector=lesss")

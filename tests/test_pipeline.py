@@ -1,0 +1,47 @@
+import pytest
+
+from lessexp.pipeline import STAGES, run
+from lessexp.reports.results import read_results
+from lessexp.selection.top_k import BudgetError
+from tests.stages.conftest import compose_config  # noqa: F401  (a fixture)
+
+
+def run_in(folder, cfg):
+    folder.mkdir()
+    run(cfg, folder)
+    return read_results(folder)
+
+
+def test_a_second_identical_run_reuses_warmup_and_gradients_and_selects_the_same(compose_config, tmp_path):  # noqa: F811
+    first = run_in(tmp_path / "first", compose_config())
+    second = run_in(tmp_path / "second", compose_config())
+    reused = [name for name, stage in second["stages"].items() if stage["reused"]]
+    assert reused == ["warmup", "gradients"]
+    subsets = [(tmp_path / name / "selected.jsonl").read_bytes() for name in ("first", "second")]
+    assert subsets[0] == subsets[1]
+    assert first["metrics"] == second["metrics"]
+
+
+@pytest.mark.parametrize("selector", ["random", "full"])
+def test_selectors_without_gradients_build_no_artifact(compose_config, tmp_path, selector):  # noqa: F811
+    results = run_in(tmp_path / "run", compose_config(f"selector={selector}"))
+    assert results["selection"]["n_selected"] == (24 if selector == "full" else 6)
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # noqa: F811
+    settings = ["proxy=svd", "proxy.steps.0.rank_multiple=1"]
+    results = run_in(tmp_path / "run", compose_config(*settings))
+    assert results["selection"]["n_selected"] == 6
+
+
+def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_path):  # noqa: F811
+    with pytest.raises(BudgetError):
+        run_in(tmp_path / "run", compose_config("fraction=2"))
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_every_selector_names_known_stages(compose_config):  # noqa: F811
+    for selector in ("less", "random", "full"):
+        assert set(compose_config(f"selector={selector}").selector.stages) <= set(STAGES)

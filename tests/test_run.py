@@ -1,0 +1,105 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lessexp.data.rows import Row, write_rows
+from lessexp.pipeline import run
+from lessexp.reports.results import read_results
+from tests.conftest import make_rows
+from tests.stages.conftest import SHRUNK, compose_from
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_py(folder, *overrides, **environment):
+    import os
+
+    command = [sys.executable, str(ROOT / "run.py"), *overrides, f"hydra.run.dir={folder}"]
+    # Outside the checkout, with no network to try and no account to log into.
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
+
+
+@pytest.fixture
+def places(tmp_path, model_folder):
+    write_rows(tmp_path / "pool.jsonl", make_rows(24))
+    write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
+    return [
+        f"model.path={model_folder}",
+        f"data.paths=[{tmp_path / 'pool.jsonl'}]",
+        f"target.path={tmp_path / 'target.jsonl'}",
+    ]
+
+
+def test_the_command_line_runs_offline_with_wandb_and_ends_with_the_run_folder(places, tmp_path):
+    options = [option for option in SHRUNK if not option.startswith("logger")]
+    done = run_py(tmp_path / "out", *options, *places, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found >= {"results.json", "scores.parquet", "selected.jsonl", ".hydra", "wandb", "adapter"}
+    assert list((tmp_path / "out" / "wandb").glob("offline-run-*"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_users_error_is_one_sentence_without_a_traceback(tmp_path):
+    done = run_py(tmp_path / "out", "model=llama2_7b", "data=reasoning_gym", "target=reasoning_gym")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "Error: could not fetch the model 'meta-llama/Llama-2-7b-hf' from the Hugging Face hub "
+        "(LocalEntryNotFoundError); set model.path to a local model folder"
+    ]
+
+
+def write_less_pool(folder, n_per_source):
+    for source in ("flan_v2", "cot", "dolly", "oasst1"):
+        (folder / source).mkdir(parents=True)
+        rows = [
+            Row(source, f"{source}-{i}", (("user", f"{i}+1"), ("assistant", f"{i + 1}"))) for i in range(n_per_source)
+        ]
+        write_rows(folder / source / f"{source}_data.jsonl", rows)
+
+
+def write_questions(path, n_per_subject):
+    lines = [
+        {
+            "subject": subject,
+            "question": f"Is {i} even?",
+            "choices": ["yes", "no", "maybe", "never"],
+            "answer": "AB"[i % 2],
+        }
+        for subject in ("anatomy", "world_religions")
+        for i in range(n_per_subject)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
+    write_less_pool(tmp_path / "data", 640)
+    write_questions(tmp_path / "dev.jsonl", 5)
+    write_questions(tmp_path / "test.jsonl", 3)
+    cfg = compose_from(
+        "selector=less",
+        "model=llama2_7b",
+        f"model.path={model_folder}",
+        f"data.path={tmp_path / 'data'}",
+        f"target.path={tmp_path / 'dev.jsonl'}",
+        f"benchmark.path={tmp_path / 'test.jsonl'}",
+        f"artifacts_dir={tmp_path / 'artifacts'}",
+        "logger=none",
+        "micro_batch_size=128",
+    )
+    (tmp_path / "run").mkdir()
+    run(cfg, tmp_path / "run")
+    results = read_results(tmp_path / "run")
+    assert results["selection"]["n_pool"] == 2560
+    assert results["selection"]["n_selected"] == 128
+    assert list(results["metrics"]["accuracy"]["tuned"]["by_subtask"]) == ["anatomy", "world_religions"]
+    warmup = tmp_path / "artifacts" / "warmup" / results["artifacts"]["warmup"]
+    states = [json.loads((warmup / f"epoch={epoch}" / "trainer_state.json").read_text()) for epoch in (1, 2, 3, 4)]
+    assert [state["step"] for state in states] == [1, 2, 3, 4]
+    store = json.loads(next((tmp_path / "artifacts" / "pool_gradients").glob("*/manifest.json")).read_text())
+    assert (store["proj_dim"], store["checkpoints"], len(store["example_ids"])) == (8192, [1, 2, 3, 4], 2560)
