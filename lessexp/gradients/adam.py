@@ -1,5 +1,6 @@
 """What becomes of an example's gradient before it is projected (LESS, arXiv:2402.04333, section 3.1)."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,32 +50,48 @@ def adam_direction(
 
 
 class AdamDirection:
-    """Γ at one checkpoint, by parameter name.
+    """Γ at one checkpoint, tile by tile.
+
+    Works in place on the tile it is given, with all that does not depend on the example computed once:
+    ``Γ = (M + a g) / (√(V + c g²) + ε)``, where M and V hold the decayed moments and the bias corrections.
 
     Args:
         checkpoint: whose moments, step, betas and ε apply.
         eps_inside_sqrt: see `adam_direction`.
         bias_correction: see `adam_direction`.
+        centered: leave the momentum M out of the numerator. It is the same for every example and makes
+            up most of Γ, so without it rows differ more clearly.
     """
 
-    def __init__(self, checkpoint: WarmupCheckpoint, *, eps_inside_sqrt: bool, bias_correction: bool):
-        self.checkpoint = checkpoint
-        self.eps_inside_sqrt = eps_inside_sqrt
-        self.bias_correction = bias_correction
-
-    def __call__(self, name: str, grad: Float[Tensor, "batch *param"]) -> Float[Tensor, "batch *param"]:
-        """Γ of each example for the parameter called ``name``."""
-        state = self.checkpoint.state
-        return adam_direction(
-            grad,
-            self.checkpoint.exp_avg[name].to(grad.device),
-            self.checkpoint.exp_avg_sq[name].to(grad.device),
-            step=state.step + 1,
-            betas=state.betas,
-            eps=state.eps,
-            eps_inside_sqrt=self.eps_inside_sqrt,
-            bias_correction=self.bias_correction,
+    def __init__(
+        self, checkpoint: WarmupCheckpoint, *, eps_inside_sqrt: bool, bias_correction: bool, centered: bool = False
+    ):
+        state = checkpoint.state
+        beta1, beta2 = state.betas
+        first_bias, second_bias = (
+            (1 - beta1 ** (state.step + 1), 1 - beta2 ** (state.step + 1)) if bias_correction else (1.0, 1.0)
         )
+        self.grad_scale = (1 - beta1) / first_bias
+        self.square_scale = (1 - beta2) / second_bias
+        momentum_scale = 0.0 if centered else beta1 / first_bias
+        self.eps = state.eps
+        self.eps_inside_sqrt = eps_inside_sqrt
+        self._momentum = {name: tensor.flatten() * momentum_scale for name, tensor in checkpoint.exp_avg.items()}
+        square_offset = state.eps if eps_inside_sqrt else 0.0
+        self._square = {
+            name: tensor.flatten() * (beta2 / second_bias) + square_offset
+            for name, tensor in checkpoint.exp_avg_sq.items()
+        }
+
+    def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """Γ of the parameter's coordinates from ``start`` on; ``tile`` is overwritten."""
+        stop = start + tile.shape[1]
+        square = self._square[name][start:stop].to(tile.device)
+        momentum = self._momentum[name][start:stop].to(tile.device)
+        root = torch.addcmul(square, tile, tile, value=self.square_scale).sqrt_()
+        if not self.eps_inside_sqrt:
+            root.add_(self.eps)
+        return tile.mul_(self.grad_scale).add_(momentum).div_(root)
 
 
 class PlainGradient:
@@ -83,9 +100,9 @@ class PlainGradient:
     def __init__(self, checkpoint: WarmupCheckpoint | None = None):
         self.checkpoint = checkpoint
 
-    def __call__(self, name: str, grad: Float[Tensor, "batch *param"]) -> Float[Tensor, "batch *param"]:
+    def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """The gradients as they are."""
-        return grad
+        return tile
 
 
 class SignDirection:
@@ -94,6 +111,6 @@ class SignDirection:
     def __init__(self, checkpoint: WarmupCheckpoint | None = None):
         self.checkpoint = checkpoint
 
-    def __call__(self, name: str, grad: Float[Tensor, "batch *param"]) -> Float[Tensor, "batch *param"]:
+    def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """-1, 0 or 1 for each coordinate."""
-        return grad.sign()
+        return tile.sign()

@@ -27,8 +27,8 @@ GradientSink = Callable[[str, Float[Tensor, "batch out in"]], None]
 class Direction(Protocol):
     """What becomes of a parameter's gradients before they are projected: an elementwise map."""
 
-    def __call__(self, name: str, grad: Float[Tensor, "batch *param"]) -> Float[Tensor, "batch *param"]:
-        """Directions of the parameter called ``name``, one for each example."""
+    def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """Directions of the parameter's coordinates from ``start`` on, one row an example; may overwrite ``tile``."""
 
 
 def _outer_products(
@@ -102,6 +102,8 @@ class GradientFeatures:
         direction: Γ for pool rows, the plain gradient for target rows.
     """
 
+    _cpu_tile = 1 << 14  # stays in a core's cache from gradient to projection; elsewhere a tile is a whole parameter
+
     def __init__(self, model: nn.Module, projector: Projector, direction: Direction):
         self.model = model
         self.projector = projector
@@ -109,14 +111,15 @@ class GradientFeatures:
 
     def compute(self, batch: Batch) -> Float[Tensor, "batch proj_dim"]:
         """Features of a batch, in float32; rows do not depend on what else is in the batch."""
-        features: list[Tensor] = []
+        device = batch.input_ids.device
+        features = torch.zeros(len(batch.example_ids), self.projector.proj_dim, device=device)
 
         def add(name: str, grad: Tensor) -> None:
-            projected = self.projector.project({name: self.direction(name, grad)})
-            if features:
-                features[0] += projected
-            else:
-                features.append(projected)
+            flat = grad.flatten(1)
+            width = self._cpu_tile if device.type == "cpu" else flat.shape[1]
+            for start in range(0, flat.shape[1], width):
+                tile = flat[:, start : start + width]
+                self.projector.add(features, name, start, self.direction(name, start, tile))
 
         _backward(self.model, batch, add)
-        return features[0]
+        return features

@@ -1,19 +1,21 @@
 """Random projections that keep inner products: E⟨Px, Py⟩ = ⟨x, y⟩ over seeds.
 
-The projection of a whole gradient is the sum of its parameters' projections, so parameters may come
-one at a time and in any order. Every entry of P is a function of (seed, parameter name, index within
-the parameter) alone.
+The projection of a whole gradient is the sum of its parameters' projections, and that of a parameter the
+sum over its tiles, so blocks may come one at a time and in any order. Every entry of P is a function of
+(seed, parameter name, index within the parameter) alone.
 """
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lessexp.gradients.random_bits import key_of, random_signs, random_words
+from lessexp.gradients.hadamard import walsh_hadamard
+from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words
+
+NamedGrads = Mapping[str, Float[Tensor, "batch *param"]]
 
 
 @runtime_checkable
@@ -22,12 +24,38 @@ class Projector(Protocol):
 
     proj_dim: int
 
-    def project(self, named_grads: Mapping[str, Float[Tensor, "batch *param"]]) -> Float[Tensor, "batch proj_dim"]:
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
         """Sum of the projections of the given parameters, in float32."""
+
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
+
+
+def _project(projector: Projector, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
+    """All of ``project`` that the projectors share: every parameter as one tile."""
+    first = next(iter(named_grads.values()))
+    total = torch.zeros(len(first), projector.proj_dim, device=first.device)
+    for name, grad in named_grads.items():
+        projector.add(total, name, 0, grad.flatten(1).float())
+    return total
+
+
+def _runs(start: int, n: int, width: int) -> Iterator[tuple[int, int, slice]]:
+    """Cut coordinates at multiples of ``width``: number of the run, offset within it, place in the tile."""
+    position = start
+    while position < start + n:
+        run, offset = divmod(position, width)
+        stop = min(start + n, (run + 1) * width)
+        yield run, offset, slice(position - start, stop - start)
+        position = stop
 
 
 class RademacherProjector:
     """Dense ±1/√d entries (Johnson-Lindenstrauss; the projection of the paper). The reference: slow.
+
+    The entries of a smaller d are the first columns of a larger one's.
 
     Args:
         proj_dim: d.
@@ -40,21 +68,20 @@ class RademacherProjector:
         self.proj_dim = proj_dim
         self.seed = seed
 
-    def project(self, named_grads: Mapping[str, Float[Tensor, "batch *param"]]) -> Float[Tensor, "batch proj_dim"]:
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
         """Sum of the projections of the given parameters, in float32."""
-        projected = [self._project_one(name, grad.flatten(1).float()) for name, grad in named_grads.items()]
-        return torch.stack(projected).sum(0)
+        return _project(self, named_grads)
 
-    def _project_one(self, name: str, grad: Float[Tensor, "batch n"]) -> Float[Tensor, "batch proj_dim"]:
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
         key = key_of(self.seed, name)
-        column = torch.arange(self.proj_dim, device=grad.device)
-        total = grad.new_zeros(len(grad), self.proj_dim)
-        rows_per_tile = max(1, self._entries_per_tile // self.proj_dim)
-        for start in range(0, grad.shape[1], rows_per_tile):
-            tile = grad[:, start : start + rows_per_tile]
-            row = torch.arange(start, start + tile.shape[1], device=grad.device)
-            total += tile @ random_signs(key, row[:, None] * self.proj_dim + column)
-        return total / self.proj_dim**0.5
+        rows_at_once = max(1, self._entries_per_tile // self.proj_dim)
+        for first in range(0, tile.shape[1], rows_at_once):
+            part = tile[:, first : first + rows_at_once]
+            rows = torch.arange(start + first, start + first + part.shape[1], device=tile.device)
+            total.addmm_(part, random_sign_matrix(key, rows, self.proj_dim), alpha=self.proj_dim**-0.5)
 
 
 class SparseSignProjector:
@@ -63,7 +90,7 @@ class SparseSignProjector:
     Coordinates are taken in runs of ``proj_dim``; run k of a parameter lands on the output shifted
     cyclically by a random offset, each coordinate with its own random sign. Within a run nothing collides,
     and two coordinates of different runs collide with probability 1/d, so the error of an inner product
-    is at most that of dense signs while the cost is one addition a coordinate.
+    is at most that of dense signs while the cost is one addition a coordinate and non-zero.
 
     Args:
         proj_dim: d.
@@ -75,42 +102,82 @@ class SparseSignProjector:
         self.proj_dim = proj_dim
         self.seed = seed
         self.nonzeros = nonzeros
+        self._signs: dict[tuple[str, int, int, int, torch.device], Tensor] = {}
+        self._shifts: dict[tuple[str, int, int], int] = {}
 
-    @cached_property
-    def _pattern(self) -> dict[tuple[str, int, int, torch.device], tuple[Tensor, list[int]]]:
-        return {}
+    def _sign_tile(self, name: str, copy: int, start: int, n: int, device: torch.device) -> Float[Tensor, " n"]:
+        place = (name, copy, start, n, device)
+        if place not in self._signs:
+            signs = random_signs(key_of(self.seed, f"{name}#{copy}"), start, start + n, device=device)
+            self._signs[place] = signs / self.nonzeros**0.5
+        return self._signs[place]
 
-    def _signs_and_shifts(
-        self, name: str, copy: int, n: int, device: torch.device
-    ) -> tuple[Float[Tensor, " n"], list[int]]:
-        place = (name, copy, n, device)
-        if place not in self._pattern:
-            key = key_of(self.seed, f"{name}#{copy}")
-            runs = torch.arange(-(-n // self.proj_dim))
-            # Shifts take indices no coordinate has, so that they are independent of the signs.
-            shifts = random_words(key, runs + (1 << 61)) % self.proj_dim
-            signs = random_signs(key, torch.arange(n, device=device)) / self.nonzeros**0.5
-            self._pattern[place] = signs, shifts.tolist()
-        return self._pattern[place]
+    def _shift(self, name: str, copy: int, run: int) -> int:
+        place = (name, copy, run)
+        if place not in self._shifts:
+            word = random_words(key_of(self.seed, f"{name}#{copy}#shift"), torch.tensor([run]))
+            self._shifts[place] = word.item() % self.proj_dim
+        return self._shifts[place]
 
-    def project(self, named_grads: Mapping[str, Float[Tensor, "batch *param"]]) -> Float[Tensor, "batch proj_dim"]:
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
         """Sum of the projections of the given parameters, in float32."""
-        first = next(iter(named_grads.values()))
-        total = torch.zeros(len(first), self.proj_dim, device=first.device)
-        for name, grad in named_grads.items():
-            flat = grad.flatten(1).float()
-            for copy in range(self.nonzeros):
-                signs, shifts = self._signs_and_shifts(name, copy, flat.shape[1], flat.device)
-                for shift, run in zip(shifts, (flat * signs).split(self.proj_dim, dim=1), strict=True):
-                    _add_shifted(total, run, shift)
-        return total
+        return _project(self, named_grads)
+
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
+        for copy in range(self.nonzeros):
+            signed = tile * self._sign_tile(name, copy, start, tile.shape[1], tile.device)
+            for run, offset, place in _runs(start, tile.shape[1], self.proj_dim):
+                target = (self._shift(name, copy, run) + offset) % self.proj_dim
+                before_wrap = min(place.stop, place.start + self.proj_dim - target)
+                n_before = before_wrap - place.start
+                total[:, target : target + n_before] += signed[:, place.start : before_wrap]
+                if before_wrap < place.stop:
+                    total[:, : place.stop - before_wrap] += signed[:, before_wrap : place.stop]
 
 
-def _add_shifted(total: Float[Tensor, "batch d"], run: Float[Tensor, "batch n"], shift: int) -> None:
-    """Add ``run`` (at most as wide as ``total``) to ``total`` in place, starting at ``shift`` and wrapping round."""
-    before_wrap = min(run.shape[1], total.shape[1] - shift)
-    total[:, shift : shift + before_wrap] += run[:, :before_wrap]
-    total[:, : run.shape[1] - before_wrap] += run[:, before_wrap:]
+class SRHTProjector:
+    """Subsampled randomised Hadamard transform of each run of coordinates (Ailon & Chazelle 2009; Tropp 2011).
+
+    A run is as long as the power of two at or above ``proj_dim``. It is multiplied by random signs,
+    mixed by a Hadamard transform, thinned out to ``proj_dim`` random places and given new signs, so that
+    what lands on one place from different runs is unrelated.
+
+    Args:
+        proj_dim: d.
+        seed: of P.
+    """
+
+    def __init__(self, proj_dim: int, seed: int):
+        self.proj_dim = proj_dim
+        self.seed = seed
+        self._run_length = 1 << max(proj_dim - 1, 0).bit_length()
+
+    def _order(self, name: str, run: int) -> Tensor:
+        key = key_of(self.seed, f"{name}#places{run}")
+        # Sorting random words (ties by index) is a permutation that any device computes alike.
+        words = random_words(key, torch.arange(self._run_length))
+        return words.argsort(stable=True)[: self.proj_dim]
+
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
+        """Sum of the projections of the given parameters, in float32."""
+        return _project(self, named_grads)
+
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
+        length, device = self._run_length, tile.device
+        for run, offset, place in _runs(start, tile.shape[1], length):
+            padded = tile.new_zeros(len(tile), length)
+            padded[:, offset : offset + place.stop - place.start] = tile[:, place]
+            key = key_of(self.seed, f"{name}#before")
+            mixed = walsh_hadamard(padded * random_signs(key, run * length, (run + 1) * length, device=device))
+            kept = mixed[:, self._order(name, run).to(device)] * (length / self.proj_dim) ** 0.5
+            key = key_of(self.seed, f"{name}#after")
+            total += kept * random_signs(key, run * self.proj_dim, (run + 1) * self.proj_dim, device=device)
 
 
 class IdentityProjector:
@@ -119,7 +186,8 @@ class IdentityProjector:
     Args:
         proj_dim: number of coordinates of all parameters together.
         seed: not used; every projector takes the two.
-        offsets: where each parameter's coordinates begin, by name.
+        offsets: where each parameter's coordinates begin, by name; ``None`` puts parameters in the
+            order in which they first come.
     """
 
     def __init__(self, proj_dim: int, seed: int, offsets: Mapping[str, int]):
@@ -127,11 +195,40 @@ class IdentityProjector:
         self.seed = seed
         self.offsets = offsets
 
-    def project(self, named_grads: Mapping[str, Float[Tensor, "batch *param"]]) -> Float[Tensor, "batch proj_dim"]:
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
         """The given parameters at their places, zero elsewhere, in float32."""
-        first = next(iter(named_grads.values()))
-        total = torch.zeros(len(first), self.proj_dim, device=first.device)
-        for name, grad in named_grads.items():
-            flat = grad.flatten(1).float()
-            total[:, self.offsets[name] : self.offsets[name] + flat.shape[1]] = flat
-        return total
+        return _project(self, named_grads)
+
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add the coordinates at their place."""
+        place = self.offsets[name] + start
+        total[:, place : place + tile.shape[1]] += tile
+
+
+class ProjectorStack:
+    """Several projectors fed by one pass: their outputs side by side.
+
+    Args:
+        projectors: in the order of their outputs.
+    """
+
+    def __init__(self, projectors: Sequence[Projector]):
+        self.projectors = list(projectors)
+        self.proj_dim = sum(projector.proj_dim for projector in projectors)
+
+    def split(self, projected: Float[Tensor, "batch proj_dim"]) -> tuple[Tensor, ...]:
+        """Each projector's own output."""
+        return projected.split([projector.proj_dim for projector in self.projectors], dim=1)
+
+    def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
+        """All projections of the given parameters, in float32."""
+        return _project(self, named_grads)
+
+    def add(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
+    ) -> None:
+        """Add to each projector's part of ``total``."""
+        for projector, part in zip(self.projectors, self.split(total), strict=True):
+            projector.add(part, name, start, tile)

@@ -2,10 +2,12 @@
 
 import hashlib
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
+_BITS = 32
 
 
 def key_of(seed: int, name: str) -> int:
@@ -28,6 +30,19 @@ def random_words(key: int, index: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"
     return _mix(_mix(low ^ key) ^ ((high * 0x9E3779B9 + 0x7F4A7C15) & _MASK))
 
 
-def random_signs(key: int, index: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """+1 or -1 for each index, as float32."""
-    return (random_words(key, index) >> 31).float() * 2 - 1
+def random_signs(key: int, start: int, stop: int, *, device: torch.device | str = "cpu") -> Float[Tensor, " n"]:
+    """+1 or -1 for each index from ``start`` to ``stop``, as float32: the bits of consecutive words."""
+    first, last = start // _BITS, -(-stop // _BITS)
+    words = random_words(key, torch.arange(first, last, device=device))
+    bits = (words[:, None] >> torch.arange(_BITS, device=device)) & 1
+    return bits.flatten()[start - first * _BITS : stop - first * _BITS].float() * 2 - 1
+
+
+def random_sign_matrix(key: int, rows: Int[Tensor, " n"], n_columns: int) -> Float[Tensor, "n columns"]:
+    """+1 or -1 for each row and column; a narrower matrix is the first columns of a wider one."""
+    words_per_row = -(-n_columns // _BITS)
+    # Rows start at multiples of 2**20 words, so no width that fits in memory reaches the next row.
+    index = rows[:, None] * (1 << 20) + torch.arange(words_per_row, device=rows.device)
+    words = random_words(key, index)
+    bits = (words[:, :, None] >> torch.arange(_BITS, device=rows.device)) & 1
+    return bits.flatten(1)[:, :n_columns].float() * 2 - 1

@@ -8,7 +8,7 @@ from lessexp.gradients.adam import AdamDirection, PlainGradient, SignDirection, 
 from lessexp.gradients.per_example import per_example_gradients
 from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.models.lora import attach_lora, copy_into, lora_parameters
-from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.training.checkpoint import TrainerState, WarmupCheckpoint, checkpoints_in, read_checkpoint
 from lessexp.training.fit import fit
 from tests.conftest import LORA
 from tests.training.conftest import SETTINGS
@@ -47,6 +47,11 @@ def warmed_up(warmup, model_folder):
     return model, checkpoint
 
 
+def whole(direction, name, grad):
+    """A direction over all of a parameter at once, leaving ``grad`` as it is."""
+    return direction(name, 0, grad.flatten(1).clone()).view_as(grad)
+
+
 def step_of_torch_adamw(model, checkpoint, batch, learning_rate):
     """Change of every parameter in one real optimizer step on one example, from the moments on disk."""
     parameters = lora_parameters(model)
@@ -80,7 +85,7 @@ def test_direction_equals_the_step_torch_adamw_takes(warmed_up, tokenized, token
         # A learning rate of one makes the step itself readable in float32; the direction does not depend on it.
         change = step_of_torch_adamw(model, checkpoint, alone, learning_rate=1.0)
         for name, grad in grads.items():
-            gamma = direction(name, grad)[index]
+            gamma = whole(direction, name, grad)[index]
             assert gamma.abs().max() > 0.05
             # Gradients from two batch shapes differ by rounding, which the root of a small v magnifies.
             torch.testing.assert_close(gamma, -change[name], rtol=2e-3, atol=2e-4)
@@ -100,7 +105,7 @@ def test_a_small_real_step_changes_the_target_loss_by_the_product_of_gradients(w
     direction = AdamDirection(checkpoint, eps_inside_sqrt=False, bias_correction=True)
     for row in train_rows:
         batch = collate([row], pad_token_id=tokenizer.pad_token_id)
-        gammas = {name: direction(name, grad)[0] for name, grad in per_example_gradients(model, batch).items()}
+        gammas = {name: whole(direction, name, grad)[0] for name, grad in per_example_gradients(model, batch).items()}
         predicted = -learning_rate * sum((target_grads[name][0] * gammas[name]).sum() for name in gammas)
         change = step_of_torch_adamw(model, checkpoint, batch, learning_rate)
         before = loss_of(model, target)
@@ -164,5 +169,40 @@ def test_steps_count_from_one():
 
 def test_sgd_and_sign_need_no_moments():
     grad = torch.tensor([[-2.0, 0.0, 0.5]])
-    assert torch.equal(PlainGradient()("name", grad), grad)
-    assert torch.equal(SignDirection()("name", grad), torch.tensor([[-1.0, 0.0, 1.0]]))
+    assert torch.equal(PlainGradient()("name", 0, grad), grad)
+    assert torch.equal(SignDirection()("name", 0, grad), torch.tensor([[-1.0, 0.0, 1.0]]))
+
+
+@pytest.fixture
+def random_checkpoint():
+    generator = torch.Generator().manual_seed(3)
+    moments = {"a": torch.randn(5, 7, generator=generator)}, {"a": torch.rand(5, 7, generator=generator)}
+    return WarmupCheckpoint({"a": torch.zeros(5, 7)}, *moments, TrainerState(1, 9, (0.9, 0.99), 1e-3, 1e-4, 0))
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("eps_inside_sqrt", [True, False])
+def test_tiles_of_the_fast_direction_equal_the_formula(random_checkpoint, bias_correction, eps_inside_sqrt):
+    variant = dict(bias_correction=bias_correction, eps_inside_sqrt=eps_inside_sqrt)
+    grad = torch.randn(4, 5, 7, generator=torch.Generator().manual_seed(4))
+    state = random_checkpoint.state
+    settings = dict(step=10, betas=state.betas, eps=state.eps)
+    moments = random_checkpoint.exp_avg["a"], random_checkpoint.exp_avg_sq["a"]
+    expected = adam_direction(grad, *moments, **settings, **variant)
+    direction = AdamDirection(random_checkpoint, **variant)
+    for width in (1, 8, 35):
+        tiles = [direction("a", i, grad.flatten(1)[:, i : i + width].clone()) for i in range(0, 35, width)]
+        torch.testing.assert_close(torch.cat(tiles, dim=1), expected.flatten(1), rtol=1e-5, atol=1e-6)  # float32
+
+
+def test_centered_leaves_out_what_momentum_alone_gives(random_checkpoint):
+    variant = dict(bias_correction=True, eps_inside_sqrt=False)
+    grad = torch.randn(4, 35, generator=torch.Generator().manual_seed(4))
+    gamma = AdamDirection(random_checkpoint, **variant)("a", 0, grad.clone())
+    centered = AdamDirection(random_checkpoint, **variant, centered=True)("a", 0, grad.clone())
+    square = (0.99 * random_checkpoint.exp_avg_sq["a"].flatten() + 0.01 * grad**2) / (1 - 0.99**10)
+    shared = 0.9 * random_checkpoint.exp_avg["a"].flatten() / (1 - 0.9**10)
+    torch.testing.assert_close(gamma - centered, shared / (square.sqrt() + 1e-3), rtol=1e-4, atol=1e-5)
+    # A row without a gradient of its own has no direction of its own.
+    nothing = AdamDirection(random_checkpoint, **variant, centered=True)("a", 0, torch.zeros(1, 35))
+    assert torch.equal(nothing, torch.zeros(1, 35))

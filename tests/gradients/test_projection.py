@@ -3,12 +3,19 @@ from functools import partial
 import pytest
 import torch
 
-from lessexp.gradients.projection import IdentityProjector, RademacherProjector, SparseSignProjector
+from lessexp.gradients.projection import (
+    IdentityProjector,
+    ProjectorStack,
+    RademacherProjector,
+    SparseSignProjector,
+    SRHTProjector,
+)
 
 PROJECTORS = {
     "rademacher": RademacherProjector,
     "sparse_sign, 1 non-zero": partial(SparseSignProjector, nonzeros=1),
     "sparse_sign, 4 non-zeros": partial(SparseSignProjector, nonzeros=4),
+    "srht": SRHTProjector,
 }
 every_projector = pytest.mark.parametrize("make", PROJECTORS.values(), ids=PROJECTORS.keys())
 
@@ -84,6 +91,49 @@ def test_dense_entries_do_not_depend_on_the_tiles():
     small._entries_per_tile = 64
     grads = named_grads()
     torch.testing.assert_close(small.project(grads), large.project(grads), rtol=1e-5, atol=1e-5)
+
+
+@every_projector
+@pytest.mark.parametrize("proj_dim", [1, 31, 48, 100, 500])
+def test_any_dimension_and_any_tiles_will_do(make, proj_dim):
+    grad = named_grads()["first.lora_A.weight"].flatten(1)
+    projector = make(proj_dim, 5)
+    whole = projector.project({"a": grad})
+    assert whole.shape == (3, proj_dim)
+    tiled = torch.zeros_like(whole)
+    for start in (0, 17, 18, 90):
+        stop = {0: 17, 17: 18, 18: 90, 90: 120}[start]
+        projector.add(tiled, "a", start, grad[:, start:stop])
+    torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-5)  # summed in another order
+
+
+def test_a_smaller_dense_projection_is_the_start_of_a_larger_one():
+    grads = named_grads()
+    small, large = RademacherProjector(32, 1).project(grads), RademacherProjector(128, 1).project(grads)
+    torch.testing.assert_close(small * 32**0.5, large[:, :32] * 128**0.5, rtol=1e-5, atol=1e-4)
+
+
+def test_a_stack_gives_what_each_projector_gives_alone():
+    grads = named_grads()
+    projectors = [SparseSignProjector(48, 0, nonzeros=1), RademacherProjector(20, 1), SRHTProjector(30, 2)]
+    stack = ProjectorStack(projectors)
+    for projector, part in zip(projectors, stack.split(stack.project(grads)), strict=True):
+        assert torch.equal(part, projector.project(grads))
+
+
+@every_projector
+def test_vectors_of_few_large_coordinates_keep_their_cosine(make):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(50, 4096, generator=generator) * 1e-3 for _ in range(2))
+    places = torch.randperm(4096, generator=generator)[:4]
+    x[:, places], y[:, places] = torch.randn(50, 4, generator=generator), torch.randn(50, 4, generator=generator)
+    exact = torch.nn.functional.cosine_similarity(x, y)
+    errors = []
+    for seed in range(10):
+        projector = make(512, seed)
+        found = torch.nn.functional.cosine_similarity(projector.project({"a": x}), projector.project({"a": y}))
+        errors.append((found - exact).square().mean().item())
+    assert (sum(errors) / len(errors)) ** 0.5 < 2 * 512**-0.5
 
 
 def test_each_coordinate_reaches_the_stated_number_of_outputs():

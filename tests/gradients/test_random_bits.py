@@ -1,6 +1,6 @@
 import torch
 
-from lessexp.gradients.random_bits import key_of, random_signs, random_words
+from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words
 
 N = 1 << 16
 
@@ -28,16 +28,28 @@ def test_words_fill_32_bits_evenly():
 
 
 def test_signs_of_neighbours_seeds_and_names_are_unrelated():
-    index = torch.arange(N)
-    signs = random_signs(key_of(0, "layer"), index)
-    others = [
-        random_signs(key_of(0, "layer"), index + 1),
-        random_signs(key_of(0, "layer"), index + (1 << 32)),
-        random_signs(key_of(1, "layer"), index),
-        random_signs(key_of(0, "other"), index),
-    ]
-    for other in [torch.ones(N), *others]:
-        assert abs((signs * other).mean().item()) < 0.02  # five standard deviations
+    def signs(seed, name, shift=0):
+        return random_signs(key_of(seed, name), shift, N + shift)
+
+    first = signs(0, "layer")
+    for other in (torch.ones(N), signs(0, "layer", 1), signs(0, "layer", 32), signs(1, "layer"), signs(0, "other")):
+        assert abs((first * other).mean().item()) < 0.02  # five standard deviations
+    assert set(first.tolist()) == {-1.0, 1.0}
+
+
+def test_any_range_of_signs_is_a_part_of_the_whole():
+    whole = random_signs(key_of(0, "layer"), 0, 1000)
+    for start, stop in ((0, 1), (31, 33), (100, 900), (5, 5), (960, 1000)):
+        assert torch.equal(random_signs(key_of(0, "layer"), start, stop), whole[start:stop])
+
+
+def test_a_sign_matrix_does_not_depend_on_its_size():
+    key = key_of(0, "layer")
+    whole = random_sign_matrix(key, torch.arange(300), 200)
+    assert torch.equal(random_sign_matrix(key, torch.arange(40, 90), 77), whole[40:90, :77])
+    for other in (whole[1:, :], whole[:, 1:]):
+        overlap = whole[: len(other), : other.shape[1]] * other
+        assert abs(overlap.mean().item()) < 0.03  # six standard deviations
 
 
 def test_keys_differ_by_seed_and_name():
