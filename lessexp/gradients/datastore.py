@@ -1,30 +1,36 @@
 """Gradient features on disk: immutable safetensors shards and a manifest that says what they are.
 
     manifest.json                         what was computed, from what; written last
-    checkpoint=1/shard-00000.safetensors  ``rows`` [n, proj_dim] and ``scale`` [n] of consecutive examples
+    checkpoint=1/shard-00000.safetensors  ``rows`` [n, stored width], ``scale`` and ``norm`` [n] of consecutive examples
 
-A row's value is ``rows * scale``. A row that has no direction (its gradient was zero or not finite) has
-scale 0 or NaN; the manifest lists it as excluded.
+A row's value is ``decoded rows * scale``, and ``norm`` is its length in units of the scale, so a cosine needs
+no second look at the row. A row that has no direction (its gradient was zero or not finite) has scale 0
+or NaN; the manifest lists it as excluded.
+
+``python -m lessexp.gradients.datastore verify PATH`` checks every file against its hash in the manifest.
 """
 
+import argparse
+import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import UserError
+from lessexp.gradients.codecs import CODECS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
-_STORED_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 class DatastoreError(UserError, RuntimeError):
@@ -43,11 +49,12 @@ class Manifest:
         example_ids: in row order.
         checkpoints: warm-up epochs, one set of rows each.
         proj_dim: width of a row.
-        dtype: of the stored values.
+        dtype: of the stored values, a name in `lessexp.gradients.codecs.CODECS`.
         rows_per_shard: rows in every shard but the last.
         provenance: all that determines the rows; a store opens only under the same.
         subtasks: of each row, for target stores.
         excluded: reason by example id, for rows without a direction.
+        sha256: hash of each shard's file by its path within the store.
         format_version: of the layout on disk.
     """
 
@@ -59,6 +66,7 @@ class Manifest:
     provenance: dict[str, Any]
     subtasks: list[str] | None = None
     excluded: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property
@@ -90,8 +98,8 @@ class DatastoreWriter:
     _plan = "manifest.partial.json"
 
     def __init__(self, root: Path, manifest: Manifest):
-        if manifest.dtype not in _STORED_DTYPES:
-            raise ValueError(f"a store holds {' or '.join(_STORED_DTYPES)}, not {manifest.dtype}")
+        if manifest.dtype not in CODECS:
+            raise DatastoreError(f"datastore.dtype must be one of {', '.join(CODECS)}, got {manifest.dtype}")
         self.root = root
         self.manifest = manifest
         root.mkdir(parents=True, exist_ok=True)
@@ -117,15 +125,17 @@ class DatastoreWriter:
         if features.shape != wanted:
             raise ValueError(f"shard {shard} holds rows of shape {wanted}, got {tuple(features.shape)}")
         features = features.detach().float().cpu()
-        # One scale a row keeps small gradients out of float16's coarse end.
-        scale = features.abs().amax(dim=1)
-        has_direction = scale.isfinite() & (scale > 0)
-        rows = torch.where(has_direction[:, None], features / scale[:, None], 0.0)
-        scale = torch.where(scale.isfinite(), scale, torch.nan)
+        largest = features.abs().amax(dim=1)
+        has_direction = largest.isfinite() & (largest > 0)
+        # Rows without a direction are encoded as ones and marked by their scale.
+        codec = CODECS[self.manifest.dtype]
+        stored, scale = codec.encode(torch.where(has_direction[:, None], features, 1.0))
+        norm = codec.decode(stored, self.manifest.proj_dim).norm(dim=1)
+        scale = torch.where(has_direction, scale, torch.where(largest == 0, 0.0, torch.nan))
         path = _shard_path(self.root, checkpoint, shard)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({"rows": rows.to(_STORED_DTYPES[self.manifest.dtype]), "scale": scale}, partial)
+        save_file({"rows": stored, "scale": scale, "norm": norm}, partial)
         partial.replace(path)
 
     def finish(self) -> "GradientDatastore":
@@ -135,17 +145,20 @@ class DatastoreWriter:
             DatastoreError: shards are missing.
         """
         excluded: dict[str, str] = {}
+        sha256: dict[str, str] = {}
         for checkpoint in self.manifest.checkpoints:
             if missing := list(self.missing_shards(checkpoint)):
                 raise DatastoreError(f"{self.root}: checkpoint {checkpoint} lacks shards {missing}")
             for shard in range(self.manifest.n_shards):
-                with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+                path = _shard_path(self.root, checkpoint, shard)
+                sha256[str(path.relative_to(self.root))] = _sha256(path)
+                with safe_open(path, framework="pt") as file:
                     scale = file.get_tensor("scale")
                 for offset in ((scale == 0) | scale.isnan()).nonzero()[:, 0].tolist():
                     kind = "zero" if scale[offset] == 0 else "not finite"
                     example_id = self.manifest.example_ids[self.manifest.shard_rows(shard)[offset]]
                     excluded.setdefault(example_id, f"its gradient is {kind} at checkpoint {checkpoint}")
-        record = asdict(self.manifest) | {"excluded": excluded}
+        record = asdict(self.manifest) | {"excluded": excluded, "sha256": sha256}
         _write_json(self.root / _MANIFEST, record)
         (self.root / self._plan).unlink()
         return GradientDatastore(self.root, Manifest(**record))
@@ -214,16 +227,34 @@ class GradientDatastore:
                 break
             piece = slice(max(start, held.start) - held.start, min(stop, held.stop) - held.start)
             with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
-                scale = file.get_slice("scale")[piece]
-                scale = torch.where(scale == 0, torch.nan, scale)
-                pieces.append(file.get_slice("rows")[piece].float() * scale[:, None])
+                stored, scale = file.get_slice("rows")[piece], file.get_slice("scale")[piece]
+            scale = torch.where(scale == 0, torch.nan, scale)
+            pieces.append(self._decode(stored) * scale[:, None])
         return torch.cat(pieces) if pieces else torch.empty(0, self.manifest.proj_dim)
 
-    def blocks(self, checkpoint: int) -> Iterator[tuple[range, Float[Tensor, "n proj_dim"]]]:
-        """Positions and rows of one shard after the other."""
+    def _decode(self, stored: Shaped[Tensor, "n stored"]) -> Float[Tensor, "n proj_dim"]:
+        return CODECS[self.manifest.dtype].decode(stored, self.manifest.proj_dim)
+
+    def cosine_blocks(
+        self, checkpoint: int, vectors: Float[Tensor, "proj_dim m"]
+    ) -> Iterator[tuple[range, Float[Tensor, "n m"]]]:
+        """Products of every row, scaled to length one, with ``vectors``: positions and products, shard by shard.
+
+        Rows without a direction give NaN.
+        """
         for shard in range(self.manifest.n_shards):
-            held = self.manifest.shard_rows(shard)
-            yield held, self.rows(checkpoint, held.start, held.stop)
+            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+                stored, scale, norm = (file.get_tensor(name) for name in ("rows", "scale", "norm"))
+            length = torch.where(scale > 0, norm, torch.nan)
+            yield self.manifest.shard_rows(shard), (self._decode(stored) @ vectors) / length[:, None]
+
+    def damaged_files(self) -> list[str]:
+        """Paths within the store of shards that are missing or do not have the hash they were written with."""
+        return [
+            name
+            for name, wanted in self.manifest.sha256.items()
+            if not (self.root / name).is_file() or _sha256(self.root / name) != wanted
+        ]
 
 
 def require_directions(store: GradientDatastore) -> None:
@@ -237,6 +268,11 @@ def require_directions(store: GradientDatastore) -> None:
         raise NoDirectionError(
             f"target example '{example_id}': {reason}; remove it from the target, or look for a warm-up that diverged"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_same(root: Path, *, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -262,3 +298,25 @@ def iterate_shard(manifest: Manifest, shard: int, items: Sequence[Any]) -> list[
     """The items (one for each row of the store) that belong to a shard."""
     held = manifest.shard_rows(shard)
     return list(items[held.start : held.stop])
+
+
+def main(arguments: Sequence[str] | None = None) -> str | int:
+    """``verify PATH``: 0 if every shard is as it was written, else a sentence that names those that are not."""
+    parser = argparse.ArgumentParser(prog="python -m lessexp.gradients.datastore")
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("verify", help="check every shard against its hash").add_argument("path", type=Path)
+    path = parser.parse_args(arguments).path
+    try:
+        store = GradientDatastore.open(path)
+    except DatastoreError as error:
+        return str(error)
+    if damaged := store.damaged_files():
+        return (
+            f"{path}: damaged or missing: {', '.join(damaged)}; delete the folder's COMPLETE and these files to rebuild"
+        )
+    print(f"{path}: {len(store.manifest.sha256)} shards are as they were written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -66,8 +66,7 @@ def score(
     for index, checkpoint in enumerate(pool_store.checkpoints):
         target_rows = target_store.rows(checkpoint, 0, len(target_store.ids))
         vectors = torch.stack([subtask_vector(target_rows[_rows_of(target_store, subtask)]) for subtask in subtasks])
-        for held, rows in pool_store.blocks(checkpoint):
-            cosines = (rows @ vectors.T) / rows.norm(dim=1, keepdim=True)
+        for held, cosines in pool_store.cosine_blocks(checkpoint, vectors.T):
             scores[index, held.start : held.stop] = normalised[index] * cosines
     return scores
 

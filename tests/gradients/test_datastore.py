@@ -9,6 +9,7 @@ from lessexp.gradients.datastore import (
     GradientDatastore,
     Manifest,
     NoDirectionError,
+    main,
     require_directions,
 )
 
@@ -44,14 +45,17 @@ def files(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-# float16 keeps 11 bits of each value relative to its row's largest.
-@pytest.mark.parametrize(("dtype", "relative"), [("float32", 1e-6), ("float16", 2**-11)])
+# Relative to the row's largest: 24, 11 and 8 bits of mantissa, and half a step of the integer formats.
+@pytest.mark.parametrize(
+    ("dtype", "relative"),
+    [("float32", 1e-6), ("float16", 2**-11), ("bfloat16", 2**-8), ("int8", 0.5 / 127), ("int4", 0.5 / 7)],
+)
 def test_rows_come_back_whatever_their_size(tmp_path, dtype, relative):
     store = fill(tmp_path, manifest(dtype=dtype))
     for checkpoint in store.checkpoints:
         wanted = features(checkpoint)
         error = (store.rows(checkpoint, 0, 10) - wanted).abs().amax(1) / wanted.abs().amax(1)
-        assert error.max() <= relative
+        assert error.max() <= relative * 1.001
 
 
 def test_any_range_of_rows_can_be_read(tmp_path):
@@ -60,9 +64,45 @@ def test_any_range_of_rows_can_be_read(tmp_path):
     for start in range(11):
         for stop in range(start, 11):
             assert torch.equal(store.rows(2, start, stop), whole[start:stop])
-    blocks = list(store.blocks(2))
-    assert [list(held) for held, _ in blocks] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert torch.equal(torch.cat([rows for _, rows in blocks]), whole)
+    held = [list(positions) for positions, _ in store.cosine_blocks(2, torch.ones(6, 1))]
+    assert held == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4", "int1"])
+def test_cosines_are_those_of_the_stored_rows(tmp_path, dtype):
+    store = fill(tmp_path, manifest(dtype=dtype))
+    vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(9))
+    rows = store.rows(1, 0, 10).double()
+    expected = rows @ vectors.double() / rows.norm(dim=1, keepdim=True)
+    found = torch.cat([cosines for _, cosines in store.cosine_blocks(1, vectors)])
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)  # float32
+
+
+def test_one_bit_keeps_the_signs(tmp_path):
+    store = fill(tmp_path, manifest(dtype="int1"))
+    assert torch.equal(store.rows(1, 0, 10).sign(), features(1).sign())
+
+
+def test_a_flipped_byte_is_found_and_the_shard_named(tmp_path, capsys):
+    fill(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 0
+    assert "6 shards are as they were written" in capsys.readouterr().out
+    path = tmp_path / "checkpoint=2" / "shard-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    (tmp_path / "checkpoint=1" / "shard-00002.safetensors").unlink()
+    message = main(["verify", str(tmp_path)])
+    assert "checkpoint=1/shard-00002.safetensors, checkpoint=2/shard-00001.safetensors" in message
+
+
+def test_verifying_what_is_no_store_says_so(tmp_path):
+    assert "no finished gradient store" in main(["verify", str(tmp_path)])
+
+
+def test_an_unknown_dtype_lists_the_known_ones(tmp_path):
+    with pytest.raises(DatastoreError, match=r"datastore\.dtype must be one of float32, bfloat16, float16, int8"):
+        DatastoreWriter(tmp_path, manifest(dtype="int3"))
 
 
 def test_a_range_outside_the_store_is_refused(tmp_path):
