@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import UserError
+from lessexp.files import write_json
 from lessexp.gradients.codecs import CODECS
 
 FORMAT_VERSION = 2
@@ -107,7 +108,7 @@ class DatastoreWriter:
         if plan.exists():
             _check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
         else:
-            _write_json(plan, asdict(manifest))
+            write_json(plan, asdict(manifest))
 
     def missing_shards(self, checkpoint: int) -> Iterator[int]:
         """Shards of a checkpoint that are yet to be written, in order."""
@@ -159,7 +160,7 @@ class DatastoreWriter:
                     example_id = self.manifest.example_ids[self.manifest.shard_rows(shard)[offset]]
                     excluded.setdefault(example_id, f"its gradient is {kind} at checkpoint {checkpoint}")
         record = asdict(self.manifest) | {"excluded": excluded, "sha256": sha256}
-        _write_json(self.root / _MANIFEST, record)
+        write_json(self.root / _MANIFEST, record)
         (self.root / self._plan).unlink()
         return GradientDatastore(self.root, Manifest(**record))
 
@@ -286,12 +287,6 @@ def _check_same(root: Path, *, found: Mapping[str, Any], wanted: Mapping[str, An
 def _brief(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
-
-
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".writing")
-    partial.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def iterate_shard(manifest: Manifest, shard: int, items: Sequence[Any]) -> list[Any]:

@@ -110,16 +110,23 @@ class GradientFeatures:
         self.direction = direction
 
     def compute(self, batch: Batch) -> Float[Tensor, "batch proj_dim"]:
-        """Features of a batch, in float32; rows do not depend on what else is in the batch."""
+        """Features of a batch, in float32; rows do not depend on what else is in the batch.
+
+        A row whose gradient is zero is zero, and one whose gradient is not finite is NaN, whatever the direction.
+        """
         device = batch.input_ids.device
         features = torch.zeros(len(batch.example_ids), self.projector.proj_dim, device=device)
+        largest = torch.zeros(len(batch.example_ids), device=device)
 
         def add(name: str, grad: Tensor) -> None:
             flat = grad.flatten(1)
+            torch.maximum(largest, flat.abs().amax(dim=1), out=largest)
             width = self._cpu_tile if device.type == "cpu" else flat.shape[1]
             for start in range(0, flat.shape[1], width):
                 tile = flat[:, start : start + width]
                 self.projector.add(features, name, start, self.direction(name, start, tile))
 
         _backward(self.model, batch, add)
-        return features
+        # Γ of no gradient is the momentum, and the sign of an infinite one is finite: judge the gradient itself.
+        features = torch.where((largest == 0)[:, None], 0.0, features)
+        return torch.where(largest.isfinite()[:, None], features, torch.nan)

@@ -11,8 +11,8 @@ _BITS = 32
 
 
 def key_of(seed: int, name: str) -> int:
-    """A 32-bit key for one stream of numbers."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:4], "little")
+    """A 64-bit key for one stream of numbers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
 
 
 def _mix(value: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
@@ -27,7 +27,8 @@ def _mix(value: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 def random_words(key: int, index: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """32 random bits for each index (below 2**62), as int64."""
     low, high = index & _MASK, index >> 32
-    return _mix(_mix(low ^ key) ^ ((high * 0x9E3779B9 + 0x7F4A7C15) & _MASK))
+    # Half of the key enters after the first round: with one exclusive-or alone, streams would permute each other.
+    return _mix(_mix(low ^ (key & _MASK)) ^ ((high * 0x9E3779B9 + (key >> 32)) & _MASK))
 
 
 def random_signs(key: int, start: int, stop: int, *, device: torch.device | str = "cpu") -> Float[Tensor, " n"]:

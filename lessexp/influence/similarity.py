@@ -24,7 +24,7 @@ def mean_of_cosines(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tens
 
 
 def cosine_of_mean(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tensor, " proj_dim"]:
-    """Vector v with ``⟨v, x⟩ = cos(mean_z z, x)`` for any x of length one: the paper's released code."""
+    """Vector v with ``⟨v, x⟩ = cos(mean_z z, x)`` for any x of length one."""
     mean = target_grads.mean(dim=0)
     return mean / mean.norm()
 

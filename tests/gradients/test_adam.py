@@ -30,7 +30,7 @@ def warmup(model_folder, tokenizer, chat_format, tmp_path_factory):
         pad_token_id=tokenizer.pad_token_id,
         seed=0,
         log_prefix="warmup",
-        accelerator="cpu",
+        device="cpu",
         loggers=[],
         log_folder=root,
         checkpoint_root=root,

@@ -76,6 +76,27 @@ def test_identity_features_are_the_gradients_side_by_side(lora_model, batch):
     torch.testing.assert_close(features, expected, rtol=0, atol=0)
 
 
+class Momentum:
+    """A direction that is not zero where the gradient is, as Γ is not."""
+
+    def __call__(self, name, start, tile):
+        return tile.sign() + 1
+
+
+@pytest.mark.parametrize(("bad", "expected"), [(0.0, 0.0), (float("nan"), float("nan")), (float("inf"), float("nan"))])
+def test_a_row_without_a_gradient_has_no_features_whatever_the_direction(lora_model, batch, monkeypatch, bad, expected):
+    def spoilt(model, batch):
+        losses = per_example_loss(model, batch)
+        return torch.cat([losses[:1], losses[1:2] * bad, losses[2:]])
+
+    monkeypatch.setattr("lessexp.gradients.per_example.per_example_loss", spoilt)
+    projector = SparseSignProjector(proj_dim=64, seed=3, nonzeros=1)
+    features = GradientFeatures(lora_model, projector, Momentum()).compute(batch)
+    torch.testing.assert_close(features[1], torch.full((64,), expected), equal_nan=True)
+    assert features[[0, 2, 3, 4]].isfinite().all()
+    assert (features[[0, 2, 3, 4]].norm(dim=1) > 0).all()
+
+
 def test_features_of_a_row_do_not_depend_on_its_batch(lora_model, tokenized, tokenizer):
     projector = SparseSignProjector(proj_dim=64, seed=3, nonzeros=1)
     features = GradientFeatures(lora_model, projector, PlainGradient())
