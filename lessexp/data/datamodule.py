@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lessexp.data.seeds import derived_seed
+from lessexp.data.seeds import generator_for
 from lessexp.data.tokenize import Batch, TokenizedRow, collate
 
 
@@ -25,8 +25,7 @@ class TrainingBatch:
 
 def epoch_order(n_train: int, *, seed: int, epoch: int) -> list[int]:
     """Order of the rows in one epoch; fixed by seed and epoch alone, so a resumed run repeats it."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(n_train, generator=generator).tolist()
+    return torch.randperm(n_train, generator=generator_for(seed, "order", epoch)).tolist()
 
 
 class _EpochSampler(Sampler):
@@ -70,13 +69,13 @@ class InstructionDataModule(pl.LightningDataModule):
     Args:
         rows: what to train on.
         batch_size: examples of one optimizer step.
-        micro_batch_size: examples of one forward pass; must divide ``batch_size``.
+        micro_batch_size: examples of one forward pass.
         pad_token_id: fills the ends of short rows.
         seed: fixes the order of every epoch.
         first_epoch: number of the first epoch to come, above zero when training resumes.
 
     Raises:
-        ValueError: fewer rows than one batch, or sizes that do not divide.
+        ValueError: fewer rows than one batch.
     """
 
     def __init__(
@@ -90,14 +89,12 @@ class InstructionDataModule(pl.LightningDataModule):
         first_epoch: int = 0,
     ):
         super().__init__()
-        if batch_size % micro_batch_size:
-            raise ValueError(f"micro_batch_size={micro_batch_size} must divide batch_size={batch_size}")
         if len(rows) < batch_size:
             raise ValueError(f"{len(rows)} rows are fewer than one batch of {batch_size}")
         self.rows = rows
         self.pad_token_id = pad_token_id
         self.first_epoch = first_epoch
-        self.micro_batches_per_step = batch_size // micro_batch_size
+        self.micro_batches_per_step = _ceil_div(batch_size, micro_batch_size)
         self.steps_per_epoch = _ceil_div(len(rows), batch_size)
         self.sampler = _EpochSampler(len(rows), batch_size, micro_batch_size, seed)
 

@@ -1,6 +1,7 @@
 """Four-choice questions (MMLU) from the hub or from a JSON-lines file."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def question_text(question: Question) -> str:
     lines = [question.question.strip()]
     lines += [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=True)]
     return "\n".join([*lines, "Answer:"])
+
+
+def few_shot_prompt(question: Question, shots: Sequence[Question]) -> str:
+    """Header with the subject, solved questions, and the question itself (Hendrycks et al., arXiv:2009.03300)."""
+    header = f"The following are multiple choice questions (with answers) about {question.subject.replace('_', ' ')}."
+    solved = [f"{question_text(shot)} {shot.answer}" for shot in shots]
+    return "\n\n".join([header, *solved, question_text(question)])
 
 
 def read_questions(path: str | None, *, repo_id: str, split: str) -> list[Question]:

@@ -60,7 +60,15 @@ def _required_string(record: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(value, str) or not value:
         found = "missing" if field not in record else f"{value!r:.80}"
         raise RowError(f"{where}: field '{field}' must be a non-empty string, it is {found}")
+    _check_unicode(value, f"field '{field}'", where)
     return value
+
+
+def _check_unicode(text: str, what: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(f"{where}: {what} is no valid Unicode ({error.reason})") from error
 
 
 def _parse_message(message: Any, where: str) -> tuple[str, str]:
@@ -71,10 +79,7 @@ def _parse_message(message: Any, where: str) -> tuple[str, str]:
         raise RowError(f"{where}: unknown role {role!r:.80}; it must be one of {', '.join(ROLES)}")
     if not isinstance(content, str):
         raise RowError(f"{where}: the 'content' of a {role} message must be a string")
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise RowError(f"{where}: the 'content' of a {role} message is no valid Unicode ({error.reason})") from error
+    _check_unicode(content, f"the 'content' of a {role} message", where)
     return role, content
 
 
@@ -177,6 +182,11 @@ def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def subtask_names(target: Iterable[Row]) -> list[str]:
+    """The subtasks of target rows, in the order of their first row."""
+    return list(dict.fromkeys(row.subtask for row in target))
 
 
 def fingerprint(rows: Iterable[Row]) -> str:

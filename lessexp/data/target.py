@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lessexp.data.multiple_choice import question_text, read_questions
+from lessexp.data.multiple_choice import few_shot_prompt, read_questions
 from lessexp.data.rows import Row, read_rows
 from lessexp.errors import UserError
 
@@ -36,7 +36,7 @@ def mmlu_target(path: str | None, repo_id: str) -> list[Row]:
         Row(
             dataset="mmlu",
             example_id=f"mmlu-{question.question_id}",
-            messages=(("user", question_text(question)), ("assistant", question.answer)),
+            messages=(("user", few_shot_prompt(question, shots=[])), ("assistant", question.answer)),
             task="mmlu",
             subtask=question.subject,
         )

@@ -10,20 +10,40 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lessexp.data.tokenize import IGNORED_LABEL, Batch
+from lessexp.models.source import ModelUnavailableError
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The fast tokenizer of a model folder; it pads with its end token if it has none for padding.
 
     Raises:
-        ValueError: the tokenizer cannot report character offsets.
+        ModelUnavailableError: the folder holds no tokenizer, or one that cannot report character offsets.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailableError(
+            f"{folder} holds no tokenizer that can be loaded; copy the model's there"
+        ) from error
     if not tokenizer.is_fast:
-        raise ValueError(f"{folder}: labels are found by character offsets, which needs a fast tokenizer")
+        raise ModelUnavailableError(
+            f"{folder}: labels are found by character offsets, which needs a fast tokenizer (tokenizer.json)"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def floating_point_type(name: str) -> torch.dtype:
+    """The torch type of that name.
+
+    Raises:
+        ModelUnavailableError: there is none.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ModelUnavailableError(f"model.dtype must be float32, bfloat16 or float16, got {name}")
+    return dtype
 
 
 def load_causal_lm(folder: Path, *, dtype: str, device: str) -> PreTrainedModel:
@@ -33,10 +53,13 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str) -> PreTrainedModel:
         folder: see `lessexp.models.source.model_folder`.
         dtype: of the frozen weights, e.g. ``bfloat16``.
         device: e.g. ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelUnavailableError: torch has no floating-point type of that name.
     """
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=getattr(torch, dtype),
+        dtype=floating_point_type(dtype),
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,

@@ -59,10 +59,10 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
     Args:
         model: changed in place.
         settings: shape of the adapter.
-        seed: of A's initial values; the global generator is left as it was.
+        seed: of A's initial values; the global generator of the CPU is left as it was.
 
     Raises:
-        ValueError: no layer has one of the target names.
+        AdapterMismatchError: no layer has one of the target names, or it is of a kind that takes no adapter.
     """
     config = LoraConfig(
         r=settings.rank,
@@ -77,7 +77,10 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*lessexp")
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise AdapterMismatchError(f"lora.target_modules={list(settings.target_modules)}: {error}") from error
 
 
 def _linear_alikes(model: nn.Module, target_modules: Sequence[str]) -> set[type[nn.Module]]:

@@ -7,7 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lessexp.errors import UserError
 from lessexp.proxies.low_rank_linear import LowRankLinear
+
+
+class ProxyError(UserError, ValueError):
+    """Settings under which the proxy would be the model itself."""
 
 
 def rank_for_sparsity(out_features: int, in_features: int, *, sparsity: float, multiple: int) -> int | None:
@@ -40,7 +45,7 @@ def compress_by_svd(model: nn.Module, *, sparsity: float, rank_multiple: int, la
         layers: ends of the names of the layers to replace.
 
     Raises:
-        ValueError: no layer was replaced.
+        ProxyError: no layer was replaced.
     """
     n_replaced = 0
     for parent in list(model.modules()):
@@ -54,7 +59,7 @@ def compress_by_svd(model: nn.Module, *, sparsity: float, rank_multiple: int, la
             setattr(parent, name, LowRankLinear(*truncated_svd(layer.weight.detach(), rank), bias))
             n_replaced += 1
     if n_replaced == 0:
-        raise ValueError(
+        raise ProxyError(
             f"proxy.sparsity={sparsity} with rank_multiple={rank_multiple} leaves every layer dense; "
             "raise the sparsity or lower the multiple"
         )

@@ -13,7 +13,7 @@ import hydra.utils
 import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 from peft import PeftModel
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 from lessexp.artifacts import Artifact, artifact_key, build_once
 from lessexp.data.chat_format import ChatFormat
 from lessexp.data.rows import Row, fingerprint
-from lessexp.data.target import EmptyTargetError
 from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
 from lessexp.errors import UserError
 from lessexp.evaluation.base import Benchmark
@@ -51,6 +50,10 @@ def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         raise
+    except InterpolationKeyError as error:
+        raise ExperimentError(
+            f"{str(error).splitlines()[0]}: the options chosen do not go together (a benchmark and its target, say)"
+        ) from None
     except MissingMandatoryValue as error:
         raise ExperimentError(
             f"{error.full_key} is not set; give it on the command line: {error.full_key}=..."
@@ -128,7 +131,8 @@ class Experiment:
         self.cfg = cfg
         self.run_folder = run_folder
         self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.accelerator = "gpu" if self.device.startswith("cuda") else self.device
+        self.selected_file = run_folder / "selected.jsonl"
+        self.adapter_folder = run_folder / "adapter"
 
     def _model(self, node: DictConfig) -> ModelInUse:
         folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
@@ -180,15 +184,22 @@ class Experiment:
         )
 
     @cached_property
-    def tokenized_pool(self) -> tuple[list[TokenizedRow], list[Dropped]]:
-        """The pool as the selection model reads it."""
-        return self.tokenize(self.pool, self.selection_model)
+    def unusable(self) -> dict[str, str]:
+        """Reason by id, for pool rows in which the selecting or the trained model finds nothing to learn."""
+        models = [self.selection_model]
+        if self.model.folder != self.selection_model.folder:
+            models.append(self.model)
+        return {row.example_id: row.reason for model in models for row in self.tokenize(self.pool, model)[1]}
 
     @cached_property
     def usable_pool(self) -> list[Row]:
-        """Pool rows with something to learn for the selection model; only these are ever scored."""
-        unusable = {dropped.example_id for dropped in self.tokenized_pool[1]}
-        return [row for row in self.pool if row.example_id not in unusable]
+        """Pool rows that both models can learn from; only these are ever scored."""
+        return [row for row in self.pool if row.example_id not in self.unusable]
+
+    @cached_property
+    def tokenized_pool(self) -> list[TokenizedRow]:
+        """The usable pool as the selection model reads it."""
+        return self.tokenize(self.usable_pool, self.selection_model)[0]
 
     @property
     def n_warmup(self) -> int:
@@ -200,43 +211,9 @@ class Experiment:
         """Rows that the selector may pick."""
         return min(budget(self.cfg.selector.fraction, len(self.pool)), len(self.usable_pool))
 
-    def check(self) -> None:
-        """Find what cannot work before anything is computed.
-
-        Raises:
-            ExperimentError: naming the key to change.
-            EmptyTargetError: the target holds no row.
-        """
-        if not self.pool:
-            raise ExperimentError("the pool holds no row; check data")
-        if not self.target:
-            raise EmptyTargetError("the target holds no row; check target")
-        if not self.usable_pool:
-            raise ExperimentError(
-                f"no pool row has an answer within max_length={self.cfg.max_length}; raise max_length"
-            )
-        _, dropped = self.tokenize(self.target, self.selection_model)
-        if dropped:
-            raise ExperimentError(f"target example '{dropped[0].example_id}': {dropped[0].reason}")
-        finetune_batch = self.cfg.finetune.training.batch_size
-        if self.n_selected < finetune_batch:
-            raise ExperimentError(
-                f"fraction={self.cfg.selector.fraction} selects {self.n_selected} rows of {len(self.pool)}, fewer than "
-                f"one batch of finetune.training.batch_size={finetune_batch}"
-            )
-        if "warmup" not in self.cfg.selector.stages:
-            return
-        if not 0 < self.cfg.warmup.fraction <= 1:
-            raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {self.cfg.warmup.fraction}")
-        if self.n_warmup < self.cfg.warmup.training.batch_size:
-            raise ExperimentError(
-                f"warmup.fraction={self.cfg.warmup.fraction} gives {self.n_warmup} of {len(self.usable_pool)} rows, "
-                f"fewer than one batch of warmup.training.batch_size={self.cfg.warmup.training.batch_size}"
-            )
-
     @cached_property
     def warmup_fields(self) -> dict[str, Any]:
-        """All that determines the warm-up checkpoints."""
+        """All that determines the warm-up checkpoints; dropout draws its numbers micro-batch by micro-batch."""
         return {
             "format": 1,
             "model": self.selection_model.identity,
@@ -244,10 +221,11 @@ class Experiment:
             "lora": plain(self.cfg.lora),
             "training": plain(self.cfg.warmup.training),
             "fraction": self.cfg.warmup.fraction,
-            "pool": fingerprint(self.pool),
+            "pool": fingerprint(self.usable_pool),
             "chat_format": plain(self.cfg.chat_format),
             "max_length": self.cfg.max_length,
             "seed": self.cfg.seed,
+            "micro_batch_size": self.cfg.micro_batch_size if self.cfg.lora.dropout else None,
         }
 
     @cached_property
@@ -259,7 +237,7 @@ class Experiment:
             "direction": plain(self.cfg.gradients.direction),
             "projection": plain(self.cfg.projection),
             "dtype": self.cfg.datastore.dtype,
-            "rows": fingerprint(self.pool),
+            "rows": fingerprint(self.usable_pool),
         }
 
     @cached_property

@@ -79,6 +79,9 @@ def test_fewer_rows_than_a_batch_are_refused():
         module_of(n_train=3)
 
 
-def test_micro_batches_that_do_not_divide_the_batch_are_refused():
-    with pytest.raises(ValueError, match="micro_batch_size=3 must divide batch_size=4"):
-        module_of(micro_batch_size=3)
+def test_a_batch_may_end_with_a_smaller_micro_batch():
+    module = module_of(micro_batch_size=3)
+    assert module.micro_batches_per_step == 2
+    sizes = [len(micro_batch) for micro_batch in module.sampler]
+    assert sizes[:4] == [3, 1, 3, 1]
+    assert len(module.sampler) == len(sizes)

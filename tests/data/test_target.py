@@ -39,8 +39,9 @@ def test_each_subject_of_mmlu_is_a_subtask_and_the_letter_is_the_answer(tmp_path
     path = tmp_path / "dev.jsonl"
     question = {"question": "Who?", "choices": ["me", "you", "they", "none"], "answer": "C"}
     path.write_text("\n".join(json.dumps(question | {"subject": subject}) for subject in ("law", "art")))
-    text = "Who?\nA. me\nB. you\nC. they\nD. none\nAnswer:"
+    header = "The following are multiple choice questions (with answers) about {}.\n\n"
+    text = header + "Who?\nA. me\nB. you\nC. they\nD. none\nAnswer:"
     assert mmlu_target(str(path), "unused/repo") == [
-        Row("mmlu", f"mmlu-dev-0000{index}", (("user", text), ("assistant", "C")), "mmlu", subject)
+        Row("mmlu", f"mmlu-dev-0000{index}", (("user", text.format(subject)), ("assistant", "C")), "mmlu", subject)
         for index, subject in enumerate(("law", "art"))
     ]

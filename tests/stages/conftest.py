@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from lessexp.data.rows import write_rows
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.preflight import preflight
 from tests.conftest import make_rows
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -63,7 +64,7 @@ def make_experiment(compose_config: Callable[..., DictConfig], tmp_path: Path) -
         folder = tmp_path / run
         folder.mkdir(exist_ok=True)
         experiment = Experiment(compose_config(*overrides), folder)
-        experiment.check()
+        preflight(experiment)
         experiment.set_artifact_paths()
         return experiment
 

@@ -1,53 +1,12 @@
+import shutil
+
 import pytest
 
 from lessexp.artifacts import artifact_key
 from lessexp.data.rows import Row, write_rows
-from lessexp.data.target import EmptyTargetError
-from lessexp.selection.top_k import BudgetError
-from lessexp.stages.experiment import ExperimentError
-from tests.conftest import make_rows
+from tests.conftest import build_tokenizer, make_rows
 
 KINDS = ("warmup_fields", "pool_gradient_fields", "target_gradient_fields")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "error", "message"),
-    [
-        (["fraction=0"], BudgetError, "fraction must be above 0 and at most 1, got 0"),
-        (["fraction=1.5"], BudgetError, "got 1.5"),
-        (["fraction=0.01"], BudgetError, "fraction=0.01 of 24 pool rows selects none"),
-        (
-            ["fraction=0.1"],
-            ExperimentError,
-            "selects 2 rows of 24, fewer than one batch of finetune.training.batch_size",
-        ),
-        (["warmup.fraction=0.1"], ExperimentError, "gives 2 of 24 rows, fewer than one batch of warmup.training"),
-        (["warmup.fraction=0"], ExperimentError, "warmup.fraction must be above 0"),
-        (["max_length=5"], ExperimentError, "no pool row has an answer within max_length=5"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_experiment, overrides, error, message):
-    with pytest.raises(error, match=message):
-        make_experiment(*overrides)
-
-
-def test_a_key_that_must_be_given_is_named(make_experiment):
-    with pytest.raises(ExperimentError, match=r"data\.paths is not set"):
-        make_experiment("data.paths=???")
-
-
-def test_an_empty_target_is_refused(make_experiment, tmp_path):
-    make_experiment()
-    (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(EmptyTargetError, match=r"empty\.jsonl holds no row"):
-        make_experiment(f"target.path={tmp_path / 'empty.jsonl'}")
-
-
-def test_a_target_row_without_a_label_is_an_error_that_names_it(make_experiment, tmp_path):
-    long = Row("sums", "too-long", (("user", "word " * 300), ("assistant", "yes")), "toy", "sums")
-    write_rows(tmp_path / "long.jsonl", [*make_rows(3, target=True), long])
-    with pytest.raises(ExperimentError, match="target example 'too-long': no token of its answer"):
-        make_experiment(f"target.path={tmp_path / 'long.jsonl'}")
 
 
 def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_path):
@@ -55,7 +14,7 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
     write_rows(tmp_path / "longer.jsonl", [*make_rows(24), long])
     experiment = make_experiment(f"data.paths=[{tmp_path / 'longer.jsonl'}]")
     assert len(experiment.pool) == 25
-    assert [row.example_id for row in experiment.tokenized_pool[1]] == ["long-000"]
+    assert list(experiment.unusable) == ["long-000"]
     assert "long-000" not in {row.example_id for row in experiment.usable_pool}
 
 
@@ -75,6 +34,7 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
         ("aggregate=mean", []),
         ("influence=cosine_of_mean", []),
         ("micro_batch_size=1", []),
+        ("selector=random", []),
         ("gradients.tokens_per_batch=64", []),
         ("finetune.training.epochs=2", []),
     ],
@@ -83,6 +43,24 @@ def test_an_artifact_is_keyed_by_what_determines_it_and_by_nothing_else(make_exp
     base, other = make_experiment(), make_experiment(override)
     keys = {kind: [artifact_key(getattr(made, kind)) for made in (base, other)] for kind in KINDS}
     assert [kind for kind in KINDS if keys[kind][0] != keys[kind][1]] == list(changed)
+
+
+def test_with_dropout_the_micro_batches_draw_the_numbers_so_they_are_in_the_key(make_experiment):
+    first, second = (make_experiment("lora.dropout=0.1", f"micro_batch_size={size}") for size in (1, 2))
+    assert first.warmup_fields != second.warmup_fields
+
+
+def test_a_selecting_model_of_its_own_leaves_out_what_either_cannot_read(make_experiment, model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "bytes")
+    build_tokenizer(vocab_size=260).save_pretrained(tmp_path / "bytes")  # a token a byte, so rows are longer
+    long = Row("sums", "long-000", (("user", "the number " * 18), ("assistant", "yes")))
+    write_rows(tmp_path / "longer.jsonl", [*make_rows(24), long])
+    data = f"data.paths=[{tmp_path / 'longer.jsonl'}]"
+    assert not make_experiment(data).unusable
+    trained = ["selector=random", "selection_model=hf", f"selection_model.path={model_folder}"]
+    both = make_experiment(data, *trained, f"model.path={tmp_path / 'bytes'}")
+    assert list(both.unusable) == ["long-000"]
+    assert len(both.usable_pool) == len(both.tokenized_pool) == 24
 
 
 def test_another_target_leaves_the_pools_artifacts_alone(make_experiment, tmp_path):

@@ -1,0 +1,100 @@
+"""What cannot work is found here, before anything is computed."""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+
+from lessexp.data.target import EmptyTargetError
+from lessexp.gradients.codecs import CODECS
+from lessexp.models.causal_lm import floating_point_type
+from lessexp.reports.results import RESULTS_FILE
+from lessexp.selection.top_k import budget
+from lessexp.stages.experiment import Experiment, ExperimentError
+from lessexp.training.schedule import SCHEDULES
+
+_SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
+
+
+def preflight(experiment: Experiment) -> None:
+    """Check settings, rows and models of an experiment against each other.
+
+    Raises:
+        UserError: naming the key or the row, and what to do.
+    """
+    _check_settings(experiment)
+    _check_target(experiment)
+    _check_pool(experiment)
+    _check_benchmark(experiment)
+    floating_point_type(experiment.cfg.model.dtype)
+    if "warmup" in experiment.cfg.selector.stages:
+        floating_point_type(experiment.cfg.selection_model.dtype)
+        _check_warmup(experiment)
+
+
+def _check_settings(experiment: Experiment) -> None:
+    cfg = experiment.cfg
+    if (experiment.run_folder / RESULTS_FILE).exists():
+        raise ExperimentError(f"{experiment.run_folder} holds a finished run; set hydra.run.dir to another folder")
+    if experiment.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
+    for key, value in (("fraction", cfg.selector.fraction), ("warmup.fraction", cfg.warmup.fraction)):
+        if not isinstance(value, Real):
+            raise ExperimentError(f"{key} must be a number, got {value!r}")
+    for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
+        _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
+    _check_choice("datastore.dtype", cfg.datastore.dtype, CODECS)
+
+
+def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:
+    if value not in choices:
+        raise ExperimentError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_target(experiment: Experiment) -> None:
+    if not experiment.target:
+        raise EmptyTargetError("the target holds no row; check target")
+    if taken := _SCORE_COLUMNS & {row.subtask for row in experiment.target}:
+        raise ExperimentError(f"subtask '{min(taken)}' is the name of a column of scores.parquet; rename it")
+    _, dropped = experiment.tokenize(experiment.target, experiment.selection_model)
+    if dropped:
+        raise ExperimentError(f"target example '{dropped[0].example_id}': {dropped[0].reason}")
+
+
+def _check_pool(experiment: Experiment) -> None:
+    if not experiment.pool:
+        raise ExperimentError("the pool holds no row; check data")
+    n_selected = budget(experiment.cfg.selector.fraction, len(experiment.pool))
+    if not experiment.usable_pool:
+        raise ExperimentError(
+            f"no pool row has an answer within max_length={experiment.cfg.max_length}; raise max_length"
+        )
+    batch_size = experiment.cfg.finetune.training.batch_size
+    if min(n_selected, len(experiment.usable_pool)) < batch_size:
+        raise ExperimentError(
+            f"fraction={experiment.cfg.selector.fraction} selects {n_selected} of {len(experiment.pool)} rows, "
+            f"{len(experiment.usable_pool)} of them usable, fewer than one batch of "
+            f"finetune.training.batch_size={batch_size}"
+        )
+
+
+def _check_benchmark(experiment: Experiment) -> None:
+    rows = experiment.benchmark.rows()
+    if not rows:
+        raise ExperimentError("the benchmark holds no row; check benchmark")
+    kept, dropped = experiment.tokenize(rows, experiment.model)
+    if not kept:
+        raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
+
+
+def _check_warmup(experiment: Experiment) -> None:
+    fraction = experiment.cfg.warmup.fraction
+    if not 0 < fraction <= 1:
+        raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {fraction}")
+    batch_size = experiment.cfg.warmup.training.batch_size
+    if experiment.n_warmup < batch_size:
+        raise ExperimentError(
+            f"warmup.fraction={fraction} gives {experiment.n_warmup} of {len(experiment.usable_pool)} rows, "
+            f"fewer than one batch of warmup.training.batch_size={batch_size}"
+        )

@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+
+from lessexp.data.rows import Row, write_rows
+from lessexp.data.target import EmptyTargetError
+from lessexp.errors import MissingFileError
+from lessexp.models.source import ModelUnavailableError
+from lessexp.selection.top_k import BudgetError
+from lessexp.stages.experiment import ExperimentError
+from tests.conftest import make_rows
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (["fraction=0"], BudgetError, "fraction must be above 0 and at most 1, got 0"),
+        (["fraction=1.5"], BudgetError, "got 1.5"),
+        (["fraction=0.01"], BudgetError, "fraction=0.01 of 24 pool rows selects none"),
+        (
+            ["fraction=0.1"],
+            ExperimentError,
+            "selects 2 of 24 rows, 24 of them usable, fewer than one batch of finetune",
+        ),
+        (["warmup.fraction=0.1"], ExperimentError, "gives 2 of 24 rows, fewer than one batch of warmup.training"),
+        (["warmup.fraction=0"], ExperimentError, "warmup.fraction must be above 0"),
+        (["max_length=5"], ExperimentError, "target example 'target-000': no token of its answer"),
+        (["fraction=abc"], ExperimentError, "fraction must be a number, got 'abc'"),
+        (
+            ["warmup.training.schedule=cosine"],
+            ExperimentError,
+            "must be one of linear, constant, got 'cosine'",
+        ),
+        (["datastore.dtype=int3"], ExperimentError, "datastore.dtype must be one of float32, .*int1, got 'int3'"),
+        (["device=cuda:7"], ExperimentError, "device=cuda:7, but torch finds no CUDA device"),
+        (["benchmark.path=/nowhere"], MissingFileError, "/nowhere: no such file"),
+        (
+            ["benchmark=reasoning_gym"],
+            ExperimentError,
+            "'target.families' not found: the options chosen",
+        ),
+        (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_experiment, overrides, error, message):
+    with pytest.raises(error, match=message):
+        make_experiment(*overrides)
+
+
+def test_a_key_that_must_be_given_is_named(make_experiment):
+    with pytest.raises(ExperimentError, match=r"data\.paths is not set"):
+        make_experiment("data.paths=???")
+
+
+def test_an_empty_target_is_refused(make_experiment, tmp_path):
+    make_experiment()
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(EmptyTargetError, match=r"empty\.jsonl holds no row"):
+        make_experiment(f"target.path={tmp_path / 'empty.jsonl'}")
+
+
+def test_a_target_row_without_a_label_is_an_error_that_names_it(make_experiment, tmp_path):
+    long = Row("sums", "too-long", (("user", "word " * 300), ("assistant", "yes")), "toy", "sums")
+    write_rows(tmp_path / "long.jsonl", [*make_rows(3, target=True), long])
+    with pytest.raises(ExperimentError, match="target example 'too-long': no token of its answer"):
+        make_experiment(f"target.path={tmp_path / 'long.jsonl'}")
+
+
+def test_a_subtask_must_not_take_the_name_of_a_column(make_experiment, tmp_path):
+    rows = [replace(row, subtask="score") for row in make_rows(3, target=True)]
+    write_rows(tmp_path / "named.jsonl", rows)
+    with pytest.raises(ExperimentError, match=r"subtask 'score' is the name of a column of scores\.parquet"):
+        make_experiment(f"target.path={tmp_path / 'named.jsonl'}")
+
+
+def test_a_pool_without_answers_is_refused(make_experiment, tmp_path):
+    rows = [replace(row, messages=(("user", "word " * 300), ("assistant", "yes"))) for row in make_rows(24)]
+    write_rows(tmp_path / "long.jsonl", rows)
+    with pytest.raises(ExperimentError, match="no pool row has an answer within max_length=200"):
+        make_experiment(f"data.paths=[{tmp_path / 'long.jsonl'}]")
+
+
+def test_a_finished_run_is_not_written_over(make_experiment, tmp_path):
+    make_experiment()
+    (tmp_path / "run" / "results.json").write_text("{}")
+    with pytest.raises(ExperimentError, match="holds a finished run"):
+        make_experiment()
