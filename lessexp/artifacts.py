@@ -1,8 +1,9 @@
 """Results that runs share: each in a folder named by a hash of exactly what determines it.
 
-    artifacts/warmup/3f2a…/key.json   what the hash stands for
-                          /COMPLETE   written last; holds what building cost
-    artifacts/warmup/3f2a….lock       held by the run that builds it
+    artifacts/warmup/3f2a…/key.json    what the hash stands for
+                          /spent.json  seconds of attempts that failed
+                          /COMPLETE    written last; holds what building cost
+    artifacts/warmup/3f2a….lock        held by the run that builds it
 
 A folder without ``COMPLETE`` is half-built: the next run goes on with what is there.
 """
@@ -17,7 +18,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lessexp.files import write_json
+
 _COMPLETE = "COMPLETE"
+_SPENT = "spent.json"
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Artifact:
         folder: where it lies.
         key: its name, the hash.
         reused: whether it was there before.
-        seconds: what building it took, when it was built (its last, if it was resumed).
+        seconds: what building it took, attempts that failed included.
         record: what its builder returned.
     """
 
@@ -72,17 +76,22 @@ def build_once(
             stored = json.loads(complete.read_text())
             announce(f"reusing {folder} (built in {stored['seconds']:.0f} s)")
             return Artifact(folder, folder.name, True, stored["seconds"], stored["record"])
-        _write_json(folder / "key.json", fields)
-        started = time.perf_counter()
-        record = build(folder)
-        seconds = time.perf_counter() - started
-        _write_json(complete, {"seconds": seconds, "record": record})
+        write_json(folder / "key.json", fields)
+        record, seconds = _timed(folder, build)
+        write_json(complete, {"seconds": seconds, "record": record})
         return Artifact(folder, folder.name, False, seconds, record)
     finally:
         lock.release()
 
 
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    partial.replace(path)
+def _timed(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[dict[str, Any], float]:
+    """Build, and add up the seconds of this attempt and of earlier ones that failed."""
+    spent = folder / _SPENT
+    earlier = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
+    started = time.perf_counter()
+    try:
+        record = build(folder)
+    except BaseException:
+        write_json(spent, {"seconds": earlier + time.perf_counter() - started})
+        raise
+    return record, earlier + time.perf_counter() - started

@@ -1,6 +1,5 @@
 """The stages of a run in their order, each measured."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lessexp.artifacts import Artifact
+from lessexp.files import write_json
 from lessexp.reports import tracking
 from lessexp.stages import evaluate, finetune, gradients, report, select, warmup
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.preflight import preflight
 from lessexp.stages.progress import quieten_libraries, say
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
@@ -33,16 +34,19 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     """
     quieten_libraries()
     experiment = Experiment(cfg, run_folder)
-    experiment.check()
-    experiment.set_artifact_paths()
-    dropped = experiment.tokenized_pool[1]
-    if dropped:
-        say(f"{len(dropped)} of {len(experiment.pool)} pool rows hold nothing to learn, see excluded.parquet")
+    preflight(experiment)
+    if "warmup" in cfg.selector.stages:
+        experiment.set_artifact_paths()
+    if experiment.unusable:
+        counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
+        say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
+    loggers, succeeded = experiment.loggers, False
     try:
         for name in cfg.selector.stages:
             _run_stage(name, experiment)
+        succeeded = True
     finally:
-        tracking.close(experiment.loggers)
+        tracking.close(loggers, succeeded=succeeded)
 
 
 def _run_stage(name: str, experiment: Experiment) -> None:
@@ -50,17 +54,19 @@ def _run_stage(name: str, experiment: Experiment) -> None:
     before = bytes_in(experiment.run_folder)
     with measure() as cost:
         record = STAGES[name](experiment)
+    artifacts: dict[str, Artifact] = record.pop("artifacts", {})
+    built = [artifact for artifact in artifacts.values() if not artifact.reused]
     record |= {
         "seconds": cost.seconds,
         "peak_memory_bytes": cost.peak_memory_bytes,
-        "bytes_written": bytes_in(experiment.run_folder) - before,
+        "bytes_written": bytes_in(experiment.run_folder) - before + sum(bytes_in(new.folder) for new in built),
+        "flops": record.get("flops", 0) + sum(new.record["flops"] for new in built),
+        "artifacts": {
+            kind: {"key": artifact.key, "reused": artifact.reused, "built_in_seconds": artifact.seconds}
+            | artifact.record
+            for kind, artifact in artifacts.items()
+        },
     }
-    record.setdefault("flops", 0)
-    artifact = record.get("artifact")
-    if isinstance(artifact, Artifact):
-        record |= {"artifact": artifact.key, "reused": artifact.reused, "built_in_seconds": artifact.seconds}
-        record["bytes_written"] += 0 if artifact.reused else bytes_in(artifact.folder)
-        record["flops"] = 0 if artifact.reused else record["flops"]
     folder = experiment.run_folder / "stages"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / f"{name}.json", record)

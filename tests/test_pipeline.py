@@ -1,8 +1,10 @@
 import pytest
 
+from lessexp.data.rows import write_rows
 from lessexp.pipeline import STAGES, run
 from lessexp.reports.results import read_results
 from lessexp.selection.top_k import BudgetError
+from tests.conftest import make_rows
 from tests.stages.conftest import compose_config  # noqa: F401  (a fixture)
 
 
@@ -15,11 +17,23 @@ def run_in(folder, cfg):
 def test_a_second_identical_run_reuses_warmup_and_gradients_and_selects_the_same(compose_config, tmp_path):  # noqa: F811
     first = run_in(tmp_path / "first", compose_config())
     second = run_in(tmp_path / "second", compose_config())
-    reused = [name for name, stage in second["stages"].items() if stage["reused"]]
-    assert reused == ["warmup", "gradients"]
+    for name, stage in second["stages"].items():
+        assert all(artifact["reused"] for artifact in stage["artifacts"].values()), name
+    assert second["stages"]["gradients"]["flops"] == 0
+    assert second["stages"]["gradients"]["artifacts"]["pool_gradients"]["built_in_seconds"] > 0
     subsets = [(tmp_path / name / "selected.jsonl").read_bytes() for name in ("first", "second")]
     assert subsets[0] == subsets[1]
     assert first["metrics"] == second["metrics"]
+
+
+def test_a_new_target_on_an_old_pool_costs_the_target_alone(compose_config, tmp_path):  # noqa: F811
+    run_in(tmp_path / "first", compose_config())
+    write_rows(tmp_path / "other.jsonl", make_rows(4, prefix="other", target=True))
+    second = run_in(tmp_path / "second", compose_config(f"target.path={tmp_path / 'other.jsonl'}"))
+    artifacts = second["stages"]["gradients"]["artifacts"]
+    assert (artifacts["pool_gradients"]["reused"], artifacts["target_gradients"]["reused"]) == (True, False)
+    assert second["stages"]["gradients"]["flops"] == artifacts["target_gradients"]["flops"] > 0
+    assert second["stages"]["gradients"]["bytes_written"] > 0
 
 
 @pytest.mark.parametrize("selector", ["random", "full"])

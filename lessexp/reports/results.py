@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.data.rows import Row
+from lessexp.files import write_json
 
 RESULTS_FILE = "results.json"
 _PACKAGES = ("lessexp", "torch", "transformers", "peft", "pytorch-lightning", "datasets", "hydra-core")
@@ -59,13 +60,9 @@ def git_commit(folder: Path) -> str | None:
     return described.stdout.strip() if described.returncode == 0 else None
 
 
-def write_results(run_folder: Path, results: Mapping[str, Any]) -> Path:
+def write_results(run_folder: Path, results: Mapping[str, Any]) -> None:
     """Write ``results.json``; it appears whole or not at all."""
-    path = run_folder / RESULTS_FILE
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return path
+    write_json(run_folder / RESULTS_FILE, results)
 
 
 def read_results(run_folder: Path) -> dict[str, Any]:

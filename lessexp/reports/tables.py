@@ -9,9 +9,7 @@ from rich.text import Text
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def _with_unit(value: float | int | None, unit: str) -> str:
-    if value is None:
-        return "–"
+def _with_unit(value: float | int, unit: str) -> str:
     for size, prefix in _UNITS:
         if value >= size:
             return f"{value / size:.1f} {prefix}{unit}"
@@ -27,7 +25,8 @@ def _table(title: str, *columns: str) -> Table:
 
 def metric_table(results: Mapping[str, Any]) -> Table:
     """Base against tuned model, metric by metric and subtask by subtask."""
-    table = _table("Held-out target", "", "base", "tuned", "change")
+    title = "Held-out rows" if results["held_out"] else "The target rows themselves (nothing was held out)"
+    table = _table(title, "", "base", "tuned", "change")
     for metric, models in results["metrics"].items():
         for subtask in [*models["base"]["by_subtask"], None]:
             base, tuned = (
@@ -61,6 +60,11 @@ def composition_table(selection: Mapping[str, Any]) -> Table:
     return table
 
 
+def _built_before(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
+    seconds = [artifact["built_in_seconds"] for artifact in artifacts.values() if artifact["reused"]]
+    return f"reused what took {sum(seconds):.1f} s" if seconds else ""
+
+
 def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
     """Seconds, memory, disk and arithmetic of each stage of this run."""
     table = _table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "")
@@ -71,7 +75,7 @@ def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
             _with_unit(stage["peak_memory_bytes"], "B"),
             _with_unit(stage["bytes_written"], "B"),
             _with_unit(stage["flops"], "FLOP"),
-            "reused" if stage.get("reused") else "",
+            _built_before(stage["artifacts"]),
         )
     table.add_section()
     table.add_row(
@@ -79,7 +83,7 @@ def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
         f"{sum(stage['seconds'] for stage in stages.values()):.1f}",
         _with_unit(max(stage["peak_memory_bytes"] for stage in stages.values()), "B"),
         _with_unit(sum(stage["bytes_written"] for stage in stages.values()), "B"),
-        _with_unit(sum(stage["flops"] or 0 for stage in stages.values()), "FLOP"),
+        _with_unit(sum(stage["flops"] for stage in stages.values()), "FLOP"),
         "",
     )
     return table

@@ -51,9 +51,9 @@ def log_table(loggers: Sequence[Logger], name: str, columns: list[str], rows: li
             logger.log_table(name, columns=columns, data=rows)
 
 
-def close(loggers: Sequence[Logger]) -> None:
-    """Write out what is still held back."""
+def close(loggers: Sequence[Logger], *, succeeded: bool) -> None:
+    """Write out what is still held back, and how the run ended."""
     for logger in loggers:
-        logger.finalize("success")
+        logger.finalize("success" if succeeded else "failed")
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            logger.experiment.finish(exit_code=0 if succeeded else 1)

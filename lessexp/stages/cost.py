@@ -55,8 +55,12 @@ def measure() -> Iterator[Cost]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Size of all files below a folder; one that disappears meanwhile does not count."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def training_flops(n_parameters: int, n_tokens: int) -> float:

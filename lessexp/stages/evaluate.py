@@ -12,7 +12,7 @@ from lessexp.evaluation.answer_nll import answer_nll
 from lessexp.evaluation.base import Advance, Examinee, Prediction, mean_by_subtask
 from lessexp.models.lora import copy_into, read_adapter
 from lessexp.stages.cost import forward_flops
-from lessexp.stages.experiment import Experiment, ExperimentError
+from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import progress_bar
 
 
@@ -31,12 +31,8 @@ def _examine(
         tokens_per_batch=experiment.cfg.evaluation.tokens_per_batch,
         advance=advance,
     )
-    subtask_of = {row.example_id: row.subtask or row.dataset for row in rows}
+    subtask_of = {row.example_id: row.subtask for row in rows}
     nll = answer_nll(examinee, rows)
-    if not nll:
-        raise ExperimentError(
-            f"no benchmark row has an answer within max_length={experiment.cfg.max_length}; raise max_length"
-        )
     metrics = {"answer_nll": _summary(mean_by_subtask((subtask_of[name], nll[name]) for name in nll))}
     predictions = experiment.benchmark.judge(examinee, rows)
     if predictions:
@@ -58,7 +54,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         # A fresh adapter changes nothing, so the same object serves as the base model.
         for name in ("base", "tuned"):
             if name == "tuned":
-                copy_into(model, read_adapter(experiment.run_folder / "adapter"))
+                copy_into(model, read_adapter(experiment.adapter_folder))
             found, predictions = _examine(experiment, model, rows, advance)
             for metric, values in found.items():
                 metrics.setdefault(metric, {})[name] = values
@@ -66,4 +62,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 file.write(json.dumps({"model": name, **asdict(prediction)}, ensure_ascii=False) + "\n")
     tokenized, _ = experiment.tokenize(rows, experiment.model)
     n_tokens = passes * sum(len(row.input_ids) for row in tokenized)
-    return {"metrics": metrics, "n_rows": len(rows), "flops": forward_flops(model.num_parameters(), n_tokens)}
+    shown = {row.messages for row in experiment.target} & {row.messages for row in rows}
+    return {
+        "held_out": not shown,
+        "metrics": metrics,
+        "n_rows": len(rows),
+        "flops": forward_flops(model.num_parameters(), n_tokens),
+    }

@@ -5,23 +5,16 @@ from typing import Any
 from lessexp.data.rows import read_rows
 from lessexp.models.lora import save_adapter
 from lessexp.stages.cost import training_flops
-from lessexp.stages.experiment import Experiment, ExperimentError, training_settings
+from lessexp.stages.experiment import Experiment, training_settings
 from lessexp.training.fit import fit
-
-ADAPTER_FOLDER = "adapter"
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Train on ``selected.jsonl``; the adapter goes to the run folder."""
     cfg = experiment.cfg
-    selected = read_rows([experiment.run_folder / "selected.jsonl"])
-    rows, dropped = experiment.tokenize(selected, experiment.model)
+    selected = read_rows([experiment.selected_file])
+    rows, _ = experiment.tokenize(selected, experiment.model)
     settings = training_settings(cfg.finetune.training)
-    if len(rows) < settings.batch_size:
-        raise ExperimentError(
-            f"only {len(rows)} of {len(selected)} selected rows have an answer within max_length for the model, fewer "
-            f"than one batch of {settings.batch_size}; the first without: {dropped[0].example_id}"
-        )
     model = experiment.model.load_with_adapter(seed=cfg.seed)
     fit(
         model,
@@ -31,10 +24,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
         pad_token_id=experiment.model.tokenizer.pad_token_id,
         seed=cfg.seed,
         log_prefix="finetune",
-        accelerator=experiment.accelerator,
+        device=experiment.device,
         loggers=experiment.loggers,
         log_folder=experiment.run_folder,
     )
-    save_adapter(model, experiment.run_folder / ADAPTER_FOLDER)
+    save_adapter(model, experiment.adapter_folder)
     n_tokens = settings.epochs * sum(len(row.input_ids) for row in rows)
     return {"n_rows": len(rows), "flops": training_flops(model.num_parameters(), n_tokens)}

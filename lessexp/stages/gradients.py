@@ -10,7 +10,13 @@ from omegaconf import DictConfig
 from peft import PeftModel
 
 from lessexp.data.tokenize import TokenizedRow, collate, sort_by_length, split_by_tokens
-from lessexp.gradients.datastore import DatastoreWriter, Manifest, iterate_shard
+from lessexp.gradients.datastore import (
+    DatastoreWriter,
+    GradientDatastore,
+    Manifest,
+    iterate_shard,
+    require_directions,
+)
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.models.lora import copy_into
 from lessexp.stages.cost import training_flops
@@ -119,10 +125,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
             target_rows,
             fields=experiment.target_gradient_fields,
             direction=cfg.gradients.target_direction,
-            subtask_of={row.example_id: row.subtask or row.dataset for row in experiment.target},
+            subtask_of={row.example_id: row.subtask for row in experiment.target},
             description="target gradients",
         ),
     )
+    require_directions(GradientDatastore.open(target.folder, provenance=experiment.target_gradient_fields))
     pool = experiment.build(
         "pool_gradients",
         experiment.pool_gradient_fields,
@@ -130,11 +137,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
             experiment,
             load_model,
             folder,
-            experiment.tokenized_pool[0],
+            experiment.tokenized_pool,
             fields=experiment.pool_gradient_fields,
             direction=cfg.gradients.direction,
             subtask_of=None,
             description="pool gradients",
         ),
     )
-    return {"artifact": pool, "target_artifact": target.key, **pool.record}
+    GradientDatastore.open(pool.folder, provenance=experiment.pool_gradient_fields)
+    return {"artifacts": {"target_gradients": target, "pool_gradients": pool}}

@@ -10,7 +10,7 @@ from lessexp.reports.tables import report_tables
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import console
 
-_COSTS = ("seconds", "peak_memory_bytes", "bytes_written", "flops", "reused")
+_COSTS = ("seconds", "peak_memory_bytes", "bytes_written", "flops", "artifacts")
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "fraction": cfg.selector.fraction,
         "metrics": records["evaluate"]["metrics"],
         "selection": records["select"]["selection"],
-        "stages": {name: {cost: record.get(cost) for cost in _COSTS} for name, record in records.items()},
-        "artifacts": {name: record["artifact"] for name, record in records.items() if "artifact" in record},
+        "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},
+        "held_out": records["evaluate"]["held_out"],
         "versions": package_versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }

@@ -7,13 +7,10 @@ import pyarrow.parquet
 import torch
 
 from lessexp.data.rows import write_rows
-from lessexp.data.tokenize import Dropped
 from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.top_k import top_k
 from lessexp.stages.experiment import Experiment, instantiate
-
-SELECTED_FILE = "selected.jsonl"
 
 
 def _score_table(scores: Scores, score: torch.Tensor, datasets: dict[str, str]) -> pa.Table:
@@ -38,8 +35,8 @@ def _checkpoint_table(scores: Scores) -> pa.Table:
     return pa.table(columns)
 
 
-def _excluded_table(dropped: list[Dropped], scores: Scores) -> pa.Table:
-    reasons = {row.example_id: row.reason for row in dropped} | scores.excluded
+def _excluded_table(unusable: dict[str, str], scores: Scores) -> pa.Table:
+    reasons = unusable | scores.excluded
     columns = {"example_id": list(reasons), "reason": list(reasons.values())}
     return pa.table(columns, schema=pa.schema([("example_id", pa.string()), ("reason", pa.string())]))
 
@@ -62,8 +59,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     pyarrow.parquet.write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
     if scores.by_checkpoint is not None:
         pyarrow.parquet.write_table(_checkpoint_table(scores), folder / "scores_by_checkpoint.parquet")
-    excluded = _excluded_table(experiment.tokenized_pool[1], scores)
+    excluded = _excluded_table(experiment.unusable, scores)
     pyarrow.parquet.write_table(excluded, folder / "excluded.parquet")
-    write_rows(folder / SELECTED_FILE, selected)
+    write_rows(experiment.selected_file, selected)
     summary = selection_summary(experiment.pool, selected, experiment.target)
     return {"selection": summary | {"n_excluded": excluded.num_rows}}

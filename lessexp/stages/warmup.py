@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lessexp.data.seeds import generator_for
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment, training_settings
@@ -15,7 +16,7 @@ from lessexp.training.fit import fit
 
 def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[TokenizedRow]:
     """A random subset in random order, drawn by the seed."""
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(rows), generator=generator_for(seed, "warmup share")).tolist()
     return [rows[index] for index in order[:n]]
 
 
@@ -24,7 +25,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     cfg = experiment.cfg
 
     def build(folder: Path) -> dict[str, Any]:
-        rows = warmup_rows(experiment.tokenized_pool[0], n=experiment.n_warmup, seed=cfg.seed)
+        rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)
         (folder / "example_ids.json").write_text(json.dumps([row.example_id for row in rows]) + "\n")
         settings = training_settings(cfg.warmup.training)
         done = checkpoints_in(folder)
@@ -39,14 +40,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
                 seed=cfg.seed,
                 log_prefix="warmup",
-                accelerator=experiment.accelerator,
+                device=experiment.device,
                 loggers=experiment.loggers,
                 log_folder=experiment.run_folder,
                 checkpoint_root=folder,
                 resume_from=read_checkpoint(done[-1]) if done else None,
             )
+        if len(checkpoints_in(folder)) != settings.epochs:
+            raise RuntimeError(f"{folder} holds {len(checkpoints_in(folder))} of {settings.epochs} checkpoints")
         n_tokens = settings.epochs * sum(len(row.input_ids) for row in rows)
         return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
 
-    artifact = experiment.build("warmup", experiment.warmup_fields, build)
-    return {"artifact": artifact, **artifact.record}
+    return {"artifacts": {"warmup": experiment.build("warmup", experiment.warmup_fields, build)}}

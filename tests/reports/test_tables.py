@@ -7,6 +7,7 @@ from rich.console import Console
 from lessexp.reports.tables import composition_table, cost_table, metric_table, report_tables
 
 RESULTS = {
+    "held_out": True,
     "metrics": {
         "answer_nll": {
             "base": {"mean": 2.5, "by_subtask": {"sums": 2.0, "words": 3.0}},
@@ -33,9 +34,9 @@ RESULTS = {
             "peak_memory_bytes": 1_500_000_000,
             "bytes_written": 2_000_000,
             "flops": 3.1e12,
-            "reused": True,
+            "artifacts": {"warmup": {"key": "3f2a", "reused": True, "built_in_seconds": 62.04}},
         },
-        "select": {"seconds": 0.5, "peak_memory_bytes": 900_000_000, "bytes_written": 512, "flops": None},
+        "select": {"seconds": 0.5, "peak_memory_bytes": 900_000_000, "bytes_written": 512, "flops": 0, "artifacts": {}},
     },
 }
 
@@ -74,8 +75,15 @@ def test_composition_shows_shares_and_enrichment_largest_selected_share_first():
 
 def test_costs_show_each_stage_and_their_sum_with_the_highest_peak():
     shown = lines(cost_table(RESULTS["stages"]))
-    assert cells(line_with("warmup", shown)) == ["warmup", "12.3", "1.5 GB", "2.0 MB", "3.1 TFLOP", "reused"]
-    assert cells(line_with("select", shown)) == ["select", "0.5", "900.0 MB", "512 B", "–", ""]
+    assert cells(line_with("warmup", shown)) == [
+        "warmup",
+        "12.3",
+        "1.5 GB",
+        "2.0 MB",
+        "3.1 TFLOP",
+        "reused what took 62.0 s",
+    ]
+    assert cells(line_with("select", shown)) == ["select", "0.5", "900.0 MB", "512 B", "0 FLOP", ""]
     assert cells(line_with(" all ", shown)) == ["all", "12.8", "1.5 GB", "2.0 MB", "3.1 TFLOP", ""]
 
 
@@ -83,8 +91,13 @@ def test_report_shows_all_tables_and_says_how_many_picks_are_wanted():
     shown = lines(*report_tables(RESULTS))
     assert "87.5% of the 32 selected rows" in line_with("selected rows", shown)
     assert "20.0%" in line_with("random choice", shown)
-    for title in ("Data sets", "Held-out target", "Cost"):
+    for title in ("Data sets", "Held-out rows", "Cost"):
         assert line_with(title, shown)
+
+
+def test_it_is_said_where_nothing_was_held_out():
+    shown = lines(metric_table(RESULTS | {"held_out": False}))
+    assert line_with("The target rows themselves (nothing was held out)", shown)
 
 
 def test_report_says_nothing_of_precision_where_it_is_not_known():
@@ -98,4 +111,7 @@ def test_names_are_shown_as_they_are_even_where_they_look_like_markup(name):
     selection = {"by_dataset": {name: {"wanted": True, "pool": 0.5, "selected": 1.0}}}
     assert cells(line_with("100.0%", lines(composition_table(selection))))[0] == f"{name} (wanted)"
     models = {model: {"mean": 1.5, "by_subtask": {name: 1.0}} for model in ("base", "tuned")}
-    assert cells(line_with("1.000", lines(metric_table({"metrics": {"score": models}}))))[0] == f"score, {name}"
+    assert (
+        cells(line_with("1.000", lines(metric_table({"held_out": True, "metrics": {"score": models}}))))[0]
+        == f"score, {name}"
+    )

@@ -46,7 +46,7 @@ def test_mode_is_the_environments_or_offline_unless_a_key_is_set_up(environment,
 def log_something(logger):
     tracking.log_metrics([logger], {"metrics/score": 0.5})
     tracking.log_table([logger], "results", ["metric", "base"], [["score", 0.5]])
-    tracking.close([logger])
+    tracking.close([logger], succeeded=True)
 
 
 def test_an_offline_run_needs_no_account_and_leaves_its_metrics_and_table_in_the_folder(monkeypatch, tmp_path):

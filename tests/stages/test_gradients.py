@@ -22,7 +22,7 @@ def built(make_experiment):
 
 def test_stored_rows_are_each_examples_own_projected_direction(built):
     store = GradientDatastore.open(built.cfg.paths.pool_gradients)
-    by_id = {row.example_id: row for row in built.tokenized_pool[0]}
+    by_id = {row.example_id: row for row in built.tokenized_pool}
     assert sorted(store.ids) == sorted(by_id)
     projector = SparseSignProjector(proj_dim=512, seed=0, nonzeros=1)
     model = built.selection_model.load_with_adapter(seed=0)

@@ -10,7 +10,9 @@ def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     assert (results["selector"], results["model"], results["task"], results["seed"]) == ("less", "hf", "toy", 0)
     assert list(results["stages"]) == ["warmup", "gradients", "select", "finetune", "evaluate"]
     assert all(stage["seconds"] >= 0 and stage["peak_memory_bytes"] > 1e8 for stage in results["stages"].values())
-    assert set(results["artifacts"]) == {"warmup", "gradients"}
+    assert set(results["stages"]["gradients"]["artifacts"]) == {"pool_gradients", "target_gradients"}
+    assert results["stages"]["gradients"]["flops"] > results["stages"]["warmup"]["flops"] > 0
+    assert results["held_out"] is False
     assert results["versions"]["torch"]
     assert set(results["metrics"]["answer_nll"]) == {"base", "tuned"}
     shown = capsys.readouterr().out
