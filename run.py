@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import lessexp.pipeline
@@ -22,6 +23,8 @@ def main(cfg: DictConfig) -> None:
     try:
         lessexp.pipeline.run(cfg, run_folder)
     except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra goes on with the other jobs and reports the failure at the end
         sys.exit(f"Error: {error}")
     print(run_folder)
 

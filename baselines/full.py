@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lessexp.data.rows import Row
+from lessexp.data.rows import Row, subtask_names
 from lessexp.selection.base import Scores
 
 
@@ -13,5 +13,5 @@ class FullSelector:
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """Zero for every row and subtask."""
-        subtasks = list(dict.fromkeys(row.subtask or row.dataset for row in target))
+        subtasks = subtask_names(target)
         return Scores([row.example_id for row in pool], subtasks, torch.zeros(len(pool), len(subtasks)))

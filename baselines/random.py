@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from lessexp.data.rows import Row
+from lessexp.data.rows import Row, subtask_names
+from lessexp.data.seeds import generator_for
 from lessexp.selection.base import Scores
 
 
@@ -20,6 +21,6 @@ class RandomSelector:
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """One random number a row, the same for every subtask; drawn in pool order."""
-        subtasks = list(dict.fromkeys(row.subtask or row.dataset for row in target))
-        noise = torch.rand(len(pool), generator=torch.Generator().manual_seed(self.seed))
+        subtasks = subtask_names(target)
+        noise = torch.rand(len(pool), generator=generator_for(self.seed, "random selector"))
         return Scores([row.example_id for row in pool], subtasks, noise[:, None].expand(-1, len(subtasks)))

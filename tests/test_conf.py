@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,34 @@ def test_settings_have_the_types_the_code_wants():
     cfg = composed()
     assert lora_settings(cfg).target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert training_settings(cfg.warmup.training).betas == (0.9, 0.999)
+
+
+def readme_commands():
+    for line in (ROOT / "README.md").read_text().splitlines():
+        yield from re.findall(r"`python run\.py ([^`]*)`", line)
+
+
+@pytest.mark.parametrize("command", sorted(set(readme_commands())))
+def test_every_command_of_the_readme_composes(command):
+    words = [word.strip("'") for word in command.split() if word not in ("-m", "--help", "--cfg", "job")]
+    if "-cn" in words:
+        assert (ROOT / words[words.index("-cd") + 1] / f"{words[words.index('-cn') + 1]}.yaml").is_file()
+        return
+    swept = [word.split(",")[0] if "[" not in word else word for word in words]
+    assert composed(*swept)
+
+
+def test_single_values_of_the_papers_recipe_can_be_changed():
+    cfg = composed("model=llama2_7b", "warmup.training.epochs=1", "finetune.training.batch_size=64")
+    assert (cfg.warmup.training.epochs, cfg.finetune.training.epochs) == (1, 4)
+    assert (cfg.warmup.training.batch_size, cfg.finetune.training.batch_size) == (128, 64)
+
+
+def test_another_model_can_select():
+    cfg = composed("model=llama2_13b", "selection_model=llama2_7b", "selection_model.path=/models/7b")
+    assert cfg.selection_model.source.repo_id == "meta-llama/Llama-2-7b-hf"
+    assert (cfg.selection_model.path, cfg.model.path) == ("/models/7b", None)
+    assert set(cfg.selection_model.source) == {"_target_", "repo_id", "revision"}
 
 
 def test_an_unknown_option_lists_what_there_is():

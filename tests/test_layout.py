@@ -9,7 +9,7 @@ MODULES = [
     path.relative_to(ROOT)
     for package in ("lessexp", "baselines")
     for path in sorted((ROOT / package).rglob("*.py"))
-    if path.name != "__init__.py"
+    if path.name not in ("__init__.py", "__main__.py")
 ]
 
 

@@ -1,12 +1,12 @@
 """Timing of alternatives side by side: machines are shared, so only ratios within one run mean anything."""
 
 import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from lessexp.stages.cost import measure
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def time_in_turns(alternatives: Mapping[str, Callable[[], None]], *, repeats: in
 
 
 def _run_and_report(run: Callable[..., None], arguments: tuple, connection) -> None:
-    run(*arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    connection.send(peak if sys.platform == "darwin" else peak * 1024)
+    with measure() as cost:
+        run(*arguments)
+    connection.send(cost.peak_memory_bytes)
 
 
 def peak_memory_bytes(run: Callable[..., None], *arguments) -> int:

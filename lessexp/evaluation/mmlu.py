@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lessexp.data.multiple_choice import LETTERS, Question, question_text, read_questions
+from lessexp.data.multiple_choice import LETTERS, Question, few_shot_prompt, read_questions
 from lessexp.data.rows import Row
 from lessexp.evaluation.base import Examinee, Prediction
 
@@ -42,19 +42,16 @@ class MMLUBenchmark:
         self.shots = {subject: questions[:n_shots] for subject, questions in shots.items()}
         self.questions = _draw(read_questions(path, repo_id=repo_id, split="test"), limit=limit, seed=seed)
 
-    def _prompt(self, question: Question) -> str:
-        subject = question.subject.replace("_", " ")
-        solved = [f"{question_text(shot)} {shot.answer}" for shot in self.shots.get(question.subject, [])]
-        header = f"The following are multiple choice questions (with answers) about {subject}."
-        return "\n\n".join([header, *solved, question_text(question)])
-
     def rows(self) -> list[Row]:
         """The questions with their solved examples, one subtask a subject."""
         return [
             Row(
                 dataset="mmlu",
                 example_id=f"mmlu-{question.question_id}",
-                messages=(("user", self._prompt(question)), ("assistant", question.answer)),
+                messages=(
+                    ("user", few_shot_prompt(question, self.shots.get(question.subject, []))),
+                    ("assistant", question.answer),
+                ),
                 task="mmlu",
                 subtask=question.subject,
             )

@@ -50,5 +50,8 @@ class InfluenceSelector:
 
 
 def _check_rows(store: GradientDatastore, rows: Sequence[Row], what: str) -> None:
-    if unknown := set(store.ids) - {row.example_id for row in rows}:
+    ids = {row.example_id for row in rows}
+    if missing := ids - set(store.ids):
+        raise ValueError(f"{store.root} lacks {len(missing)} rows of the {what}, e.g. '{min(missing)}'")
+    if unknown := set(store.ids) - ids:
         raise ValueError(f"{store.root} holds {len(unknown)} rows that are not in the {what}, e.g. '{min(unknown)}'")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 from peft import PeftModel
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
@@ -25,7 +26,7 @@ def fit(
     pad_token_id: int,
     seed: int,
     log_prefix: str,
-    accelerator: str,
+    device: str,
     loggers: Sequence[Logger],
     log_folder: Path,
     checkpoint_root: Path | None = None,
@@ -41,13 +42,14 @@ def fit(
         pad_token_id: fills the ends of short rows.
         seed: of row order and dropout.
         log_prefix: first part of the metric names and of the progress bar.
-        accelerator: Lightning's name of the device, e.g. ``cpu``.
+        device: where to train, e.g. ``cpu`` or ``cuda:1``.
         loggers: get loss and learning rate of every step.
         log_folder: what Lightning may write to.
         checkpoint_root: gets a warm-up checkpoint every epoch, if given.
         resume_from: the checkpoint to continue after.
     """
     first_epoch = resume_from.state.epoch if resume_from else 0
+    on_gpu = torch.device(device).type == "cuda"
     data = InstructionDataModule(
         rows,
         batch_size=settings.batch_size,
@@ -68,8 +70,8 @@ def fit(
     if checkpoint_root is not None:
         callbacks.append(AdamMomentsCheckpoint(checkpoint_root, seed=seed))
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=[torch.device(device).index or 0] if on_gpu else 1,
         max_epochs=settings.epochs - first_epoch,
         accumulate_grad_batches=data.micro_batches_per_step,
         gradient_clip_val=settings.max_grad_norm,

@@ -43,7 +43,7 @@ def train(tokenized, tokenizer, tmp_path) -> Callable:
             pad_token_id=tokenizer.pad_token_id,
             seed=7,
             log_prefix="warmup",
-            accelerator="cpu",
+            device="cpu",
             loggers=[],
             log_folder=tmp_path,
         )
