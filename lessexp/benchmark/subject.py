@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from peft import PeftModel
 
 from lessexp.data.chat_format import TuluFormat
-from lessexp.data.pool import jsonl_pool
+from lessexp.data.pool import DataUnavailableError, jsonl_pool
 from lessexp.data.reasoning_gym import reasoning_gym_rows
 from lessexp.data.rows import Row
 from lessexp.data.tokenize import Batch, collate, sort_by_length, split_by_tokens, tokenize_rows
@@ -43,9 +43,15 @@ def mixed_rows(n: int, *, seed: int) -> list[Row]:
 
 
 def batches(rows: list[Row], folder: Path, *, max_length: int, tokens_per_batch: int) -> list[Batch]:
-    """Rows as length-sorted batches."""
+    """Rows as length-sorted batches; those whose answer is beyond ``max_length`` are left out.
+
+    Raises:
+        DataUnavailableError: no row is left.
+    """
     tokenizer = load_tokenizer(folder)
     tokenized, _ = tokenize_rows(rows, tokenizer=tokenizer, chat_format=TuluFormat(tokenizer), max_length=max_length)
+    if not tokenized:
+        raise DataUnavailableError(f"none of {len(rows)} rows has an answer within {max_length} tokens")
     groups = split_by_tokens(sort_by_length(tokenized), tokens_per_batch)
     return [collate(group, pad_token_id=tokenizer.pad_token_id) for group in groups]
 
