@@ -15,6 +15,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from lessexp.errors import UserError
 
@@ -64,16 +65,19 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
     Raises:
         AdapterMismatchError: no layer has one of the target names, or it is of a kind that takes no adapter.
     """
+    layers = _target_layers(model, settings.target_modules)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(settings.target_modules),
         bias="none",
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers),  # GPT-2 keeps its weights transposed
         task_type="CAUSAL_LM",
     )
     # Layers of our own that act as linear ones get the same adapter as nn.Linear.
-    config._register_custom_module({layer: LoraLinear for layer in _linear_alikes(model, settings.target_modules)})
+    linear_alikes = {type(layer) for layer in layers if type(layer) is not nn.Linear and hasattr(layer, "in_features")}
+    config._register_custom_module(dict.fromkeys(linear_alikes, LoraLinear))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*lessexp")
         torch.manual_seed(seed)
@@ -83,9 +87,8 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
             raise AdapterMismatchError(f"lora.target_modules={list(settings.target_modules)}: {error}") from error
 
 
-def _linear_alikes(model: nn.Module, target_modules: Sequence[str]) -> set[type[nn.Module]]:
-    targets = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in target_modules]
-    return {type(module) for module in targets if type(module) is not nn.Linear and hasattr(module, "in_features")}
+def _target_layers(model: nn.Module, target_modules: Sequence[str]) -> list[nn.Module]:
+    return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in target_modules]
 
 
 def _public_name(name: str) -> str:
