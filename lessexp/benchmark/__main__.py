@@ -1,4 +1,4 @@
-"""``python -m lessexp.benchmark gradients|scoring [--json FILE]``."""
+"""``python -m lessexp.benchmark gradients|projection|scoring [--json FILE]``."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lessexp.benchmark import gradients, scoring
+from lessexp.benchmark import gradients, projection, scoring
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,12 +16,19 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="benchmark", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", type=Path, help="write the figures to this file")
-    shared.add_argument("--repeats", type=int, default=5, help="timed runs of each alternative")
+    shared.add_argument("--repeats", type=int, default=5, help="timed runs, or projection seeds")
     one = commands.add_parser("gradients", parents=[shared], help="features beside plain and released passes")
     one.add_argument("--rows", type=int, default=64)
     one.add_argument("--max-length", type=int, default=512)
     one.add_argument("--tokens-per-batch", type=int, default=1024)
     one.add_argument("--ranks", type=int, nargs="+", default=[16, 128])
+    faithful = commands.add_parser("projection", parents=[shared], help="cosines and rankings after projection")
+    faithful.add_argument("--rows", type=int, default=96)
+    faithful.add_argument("--target-rows", type=int, default=16)
+    faithful.add_argument("--max-length", type=int, default=192)
+    faithful.add_argument("--rank", type=int, default=16)
+    faithful.add_argument("--dims", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192, 16384])
+    faithful.add_argument("--plot", type=Path, help="draw the figures to this file")
     two = commands.add_parser("scoring", parents=[shared], help="scoring beside reading and the bare product")
     two.add_argument("--rows", type=int, default=100_000)
     two.add_argument("--proj-dim", type=int, default=8192)
@@ -41,6 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             repeats=options.repeats,
             ranks=options.ranks,
         )
+    elif options.benchmark == "projection":
+        results = projection.measure(
+            n_pool=options.rows,
+            n_target=options.target_rows,
+            max_length=options.max_length,
+            rank=options.rank,
+            dims=options.dims,
+            n_seeds=options.repeats,
+        )
+        if options.plot:
+            projection.plot(results, options.plot)
     else:
         results = scoring.measure(
             n_rows=options.rows,

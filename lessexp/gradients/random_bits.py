@@ -31,12 +31,18 @@ def random_words(key: int, index: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"
     return _mix(_mix(low ^ (key & _MASK)) ^ ((high * 0x9E3779B9 + (key >> 32)) & _MASK))
 
 
+def _signs_of(words: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape bits"]:
+    """The bits of each word as -1 and +1, lowest first, looked up a byte at a time."""
+    signs_of_byte = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).float() * 2 - 1
+    octets = (words[..., None] >> torch.arange(0, _BITS, 8, device=words.device)) & 0xFF
+    return torch.nn.functional.embedding(octets.int(), signs_of_byte.to(words.device)).flatten(-2)
+
+
 def random_signs(key: int, start: int, stop: int, *, device: torch.device | str = "cpu") -> Float[Tensor, " n"]:
     """+1 or -1 for each index from ``start`` to ``stop``, as float32: the bits of consecutive words."""
     first, last = start // _BITS, -(-stop // _BITS)
-    words = random_words(key, torch.arange(first, last, device=device))
-    bits = (words[:, None] >> torch.arange(_BITS, device=device)) & 1
-    return bits.flatten()[start - first * _BITS : stop - first * _BITS].float() * 2 - 1
+    signs = _signs_of(random_words(key, torch.arange(first, last, device=device))).flatten()
+    return signs[start - first * _BITS : stop - first * _BITS]
 
 
 def random_sign_matrix(key: int, rows: Int[Tensor, " n"], n_columns: int) -> Float[Tensor, "n columns"]:
@@ -44,6 +50,4 @@ def random_sign_matrix(key: int, rows: Int[Tensor, " n"], n_columns: int) -> Flo
     words_per_row = -(-n_columns // _BITS)
     # Rows start at multiples of 2**20 words, so no width that fits in memory reaches the next row.
     index = rows[:, None] * (1 << 20) + torch.arange(words_per_row, device=rows.device)
-    words = random_words(key, index)
-    bits = (words[:, :, None] >> torch.arange(_BITS, device=rows.device)) & 1
-    return bits.flatten(1)[:, :n_columns].float() * 2 - 1
+    return _signs_of(random_words(key, index)).flatten(1)[:, :n_columns]

@@ -37,6 +37,14 @@ def test_signs_of_neighbours_seeds_and_names_are_unrelated():
     assert set(first.tolist()) == {-1.0, 1.0}
 
 
+def test_signs_are_the_bits_of_the_words_lowest_first():
+    key = key_of(0, "layer")
+    words = random_words(key, torch.arange(4)).tolist()
+    expected = [1.0 if (word >> bit) & 1 else -1.0 for word in words for bit in range(32)]
+    assert random_signs(key, 0, 128).tolist() == expected
+    assert random_sign_matrix(key, torch.tensor([0]), 128)[0].tolist() == expected
+
+
 def test_any_range_of_signs_is_a_part_of_the_whole():
     whole = random_signs(key_of(0, "layer"), 0, 1000)
     for start, stop in ((0, 1), (31, 33), (100, 900), (5, 5), (960, 1000)):
