@@ -62,12 +62,12 @@ def composition_table(selection: Mapping[str, Any]) -> Table:
 
 def _built_before(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
     seconds = [artifact["built_in_seconds"] for artifact in artifacts.values() if artifact["reused"]]
-    return f"reused what took {sum(seconds):.1f} s" if seconds else ""
+    return f"{sum(seconds):.0f} s" if seconds else ""
 
 
 def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Seconds, memory, disk and arithmetic of each stage of this run."""
-    table = _table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "")
+    """Seconds, memory, disk and arithmetic of each stage of this run, and what its reused artifacts once took."""
+    table = _table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "reused")
     for name, stage in stages.items():
         table.add_row(
             name,

@@ -81,10 +81,17 @@ def test_costs_show_each_stage_and_their_sum_with_the_highest_peak():
         "1.5 GB",
         "2.0 MB",
         "3.1 TFLOP",
-        "reused what took 62.0 s",
+        "62 s",
     ]
     assert cells(line_with("select", shown)) == ["select", "0.5", "900.0 MB", "512 B", "0 FLOP", ""]
     assert cells(line_with(" all ", shown)) == ["all", "12.8", "1.5 GB", "2.0 MB", "3.1 TFLOP", ""]
+
+
+def test_a_terminal_of_80_columns_shows_all_of_it():
+    console = Console(record=True, width=80, file=io.StringIO())
+    for table in (cost_table(RESULTS["stages"]), metric_table(RESULTS)):
+        console.print(table)
+    assert "…" not in console.export_text()
 
 
 def test_report_shows_all_tables_and_says_how_many_picks_are_wanted():
