@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from lessexp.data.chat_format import ChatFormat, TuluFormat
 from lessexp.data.rows import Row
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, tokenize_rows
-from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, Manifest
+from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
+from lessexp.gradients.manifest import Manifest
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 

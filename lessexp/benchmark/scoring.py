@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from lessexp.benchmark.timing import peak_memory_bytes, time_in_turns
-from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, Manifest
+from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
+from lessexp.gradients.manifest import Manifest
 from lessexp.influence import score
 
 

@@ -13,10 +13,9 @@ or NaN; the manifest lists it as excluded.
 import argparse
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,56 +28,13 @@ from torch import Tensor
 from lessexp.errors import UserError
 from lessexp.files import write_json
 from lessexp.gradients.codecs import CODECS
+from lessexp.gradients.manifest import FORMAT_VERSION, DatastoreError, Manifest, check_same
 
-FORMAT_VERSION = 2
 _MANIFEST = "manifest.json"
-
-
-class DatastoreError(UserError, RuntimeError):
-    """A store that is unfinished, damaged or built under other settings."""
 
 
 class NoDirectionError(UserError, ValueError):
     """A gradient that is zero or not finite; the message names the example."""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a store holds.
-
-    Attributes:
-        example_ids: in row order.
-        checkpoints: warm-up epochs, one set of rows each.
-        proj_dim: width of a row.
-        dtype: of the stored values, a name in `lessexp.gradients.codecs.CODECS`.
-        rows_per_shard: rows in every shard but the last.
-        provenance: all that determines the rows; a store opens only under the same.
-        subtasks: of each row, for target stores.
-        excluded: reason by example id, for rows without a direction.
-        sha256: hash of each shard's file by its path within the store.
-        format_version: of the layout on disk.
-    """
-
-    example_ids: list[str]
-    checkpoints: list[int]
-    proj_dim: int
-    dtype: str
-    rows_per_shard: int
-    provenance: dict[str, Any]
-    subtasks: list[str] | None = None
-    excluded: dict[str, str] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def n_shards(self) -> int:
-        """Shards of one checkpoint."""
-        return math.ceil(len(self.example_ids) / self.rows_per_shard)
-
-    def shard_rows(self, shard: int) -> range:
-        """Positions of the rows that a shard holds."""
-        start = shard * self.rows_per_shard
-        return range(start, min(start + self.rows_per_shard, len(self.example_ids)))
 
 
 def _shard_path(root: Path, checkpoint: int, shard: int) -> Path:
@@ -106,7 +62,7 @@ class DatastoreWriter:
         root.mkdir(parents=True, exist_ok=True)
         plan = root / self._plan
         if plan.exists():
-            _check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
+            check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
         else:
             write_json(plan, asdict(manifest))
 
@@ -194,7 +150,7 @@ class GradientDatastore:
                 f"{root}: format_version is {record.get('format_version')}, this program reads {FORMAT_VERSION}"
             )
         if provenance is not None:
-            _check_same(root, found=record["provenance"], wanted=dict(provenance))
+            check_same(root, found=record["provenance"], wanted=dict(provenance))
         return cls(root, Manifest(**record))
 
     @property
@@ -274,25 +230,6 @@ def require_directions(store: GradientDatastore) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_same(root: Path, *, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            raise DatastoreError(
-                f"{root}: '{key}' is {_brief(found.get(key))} in the store, {_brief(wanted.get(key))} was asked for"
-            )
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
-
-
-def iterate_shard(manifest: Manifest, shard: int, items: Sequence[Any]) -> list[Any]:
-    """The items (one for each row of the store) that belong to a shard."""
-    held = manifest.shard_rows(shard)
-    return list(items[held.start : held.stop])
 
 
 def main(arguments: Sequence[str] | None = None) -> str | int:

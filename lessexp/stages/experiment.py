@@ -25,6 +25,7 @@ from lessexp.data.rows import Row, fingerprint
 from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
 from lessexp.errors import UserError
 from lessexp.evaluation.base import Benchmark
+from lessexp.gradients.manifest import FORMAT_VERSION
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
 from lessexp.models.lora import LoraSettings, attach_lora
 from lessexp.models.source import folder_fingerprint, model_folder
@@ -232,7 +233,7 @@ class Experiment:
     def pool_gradient_fields(self) -> dict[str, Any]:
         """All that determines the pool's gradient store."""
         return {
-            "format": 1,
+            "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
             "direction": plain(self.cfg.gradients.direction),
             "projection": plain(self.cfg.projection),
@@ -244,7 +245,7 @@ class Experiment:
     def target_gradient_fields(self) -> dict[str, Any]:
         """All that determines the target's gradient store."""
         return {
-            "format": 1,
+            "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
             "direction": plain(self.cfg.gradients.target_direction),
             "projection": plain(self.cfg.projection),

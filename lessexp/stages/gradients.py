@@ -10,13 +10,8 @@ from omegaconf import DictConfig
 from peft import PeftModel
 
 from lessexp.data.tokenize import TokenizedRow, collate, sort_by_length, split_by_tokens
-from lessexp.gradients.datastore import (
-    DatastoreWriter,
-    GradientDatastore,
-    Manifest,
-    iterate_shard,
-    require_directions,
-)
+from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, require_directions
+from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.models.lora import copy_into
 from lessexp.stages.cost import training_flops
@@ -45,7 +40,7 @@ def _fill(
         features = features_at(folder)
         for shard in missing:
             blocks = []
-            for group in split_by_tokens(iterate_shard(writer.manifest, shard, rows), tokens_per_batch):
+            for group in split_by_tokens(writer.manifest.of_shard(shard, rows), tokens_per_batch):
                 batch = collate(group, pad_token_id=pad_token_id).to(device)
                 blocks.append(features.compute(batch))
                 advance(len(group))

@@ -3,15 +3,8 @@ import json
 import pytest
 import torch
 
-from lessexp.gradients.datastore import (
-    DatastoreError,
-    DatastoreWriter,
-    GradientDatastore,
-    Manifest,
-    NoDirectionError,
-    main,
-    require_directions,
-)
+from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, NoDirectionError, main, require_directions
+from lessexp.gradients.manifest import DatastoreError, Manifest
 
 
 def manifest(n=10, **changes):
