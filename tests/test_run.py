@@ -78,7 +78,7 @@ def write_questions(path, n_per_subject):
 
 
 def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
-    write_less_pool(tmp_path / "data", 1280)
+    write_less_pool(tmp_path / "data", 650)
     write_questions(tmp_path / "dev.jsonl", 5)
     write_questions(tmp_path / "test.jsonl", 3)
     cfg = compose_from(
@@ -95,8 +95,8 @@ def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
     (tmp_path / "run").mkdir()
     run(cfg, tmp_path / "run")
     results = read_results(tmp_path / "run")
-    assert results["selection"]["n_pool"] == 5120
-    assert results["selection"]["n_selected"] == 256
+    assert results["selection"]["n_pool"] == 2600
+    assert results["selection"]["n_selected"] == 130
     assert list(results["metrics"]["accuracy"]["tuned"]["by_subtask"]) == ["anatomy", "world_religions"]
     warmup = tmp_path / "artifacts" / "warmup" / results["stages"]["warmup"]["artifacts"]["warmup"]["key"]
     states = [json.loads((warmup / f"epoch={epoch}" / "trainer_state.json").read_text()) for epoch in (1, 2, 3, 4)]
@@ -108,4 +108,4 @@ def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
     assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (128, 512, 0.1)
     assert set(adapter["target_modules"]) == {"q_proj", "k_proj", "v_proj", "o_proj"}
     store = json.loads(next((tmp_path / "artifacts" / "pool_gradients").glob("*/manifest.json")).read_text())
-    assert (store["proj_dim"], store["checkpoints"], len(store["example_ids"])) == (8192, [1, 2, 3, 4], 5120)
+    assert (store["proj_dim"], store["checkpoints"], len(store["example_ids"])) == (8192, [1, 2, 3, 4], 2600)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,9 +71,7 @@ def fidelity(found: Float[Tensor, "n m"], exact: Float[Tensor, "n m"]) -> dict[s
     }
 
 
-def measure(
-    *, n_pool: int, n_target: int, max_length: int, rank: int, dims: list[int], n_seeds: int
-) -> dict[str, dict]:
+def measure(*, n_pool: int, n_target: int, max_length: int, rank: int, dims: list[int], n_seeds: int) -> dict[str, Any]:
     """Mean fidelity over projection seeds, by projection and dimension."""
     pool, target = real_gradients(n_pool=n_pool, n_target=n_target, max_length=max_length, rank=rank)
     exact = exact_cosines(pool, target)
