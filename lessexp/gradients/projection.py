@@ -186,8 +186,7 @@ class IdentityProjector:
     Args:
         proj_dim: number of coordinates of all parameters together.
         seed: not used; every projector takes the two.
-        offsets: where each parameter's coordinates begin, by name; ``None`` puts parameters in the
-            order in which they first come.
+        offsets: where each parameter's coordinates begin, by name.
     """
 
     def __init__(self, proj_dim: int, seed: int, offsets: Mapping[str, int]):

@@ -185,12 +185,16 @@ class Experiment:
         )
 
     @cached_property
+    def _pool_read_by_selection_model(self) -> tuple[list[TokenizedRow], list[Dropped]]:
+        return self.tokenize(self.pool, self.selection_model)
+
+    @cached_property
     def unusable(self) -> dict[str, str]:
         """Reason by id, for pool rows in which the selecting or the trained model finds nothing to learn."""
-        models = [self.selection_model]
+        dropped = list(self._pool_read_by_selection_model[1])
         if self.model.folder != self.selection_model.folder:
-            models.append(self.model)
-        return {row.example_id: row.reason for model in models for row in self.tokenize(self.pool, model)[1]}
+            dropped += self.tokenize(self.pool, self.model)[1]
+        return {row.example_id: row.reason for row in dropped}
 
     @cached_property
     def usable_pool(self) -> list[Row]:
@@ -200,7 +204,11 @@ class Experiment:
     @cached_property
     def tokenized_pool(self) -> list[TokenizedRow]:
         """The usable pool as the selection model reads it."""
-        return self.tokenize(self.usable_pool, self.selection_model)[0]
+        return [row for row in self._pool_read_by_selection_model[0] if row.example_id not in self.unusable]
+
+    @cached_property
+    def _pool_fingerprint(self) -> str:
+        return fingerprint(self.usable_pool)
 
     @property
     def n_warmup(self) -> int:
@@ -222,36 +230,32 @@ class Experiment:
             "lora": plain(self.cfg.lora),
             "training": plain(self.cfg.warmup.training),
             "fraction": self.cfg.warmup.fraction,
-            "pool": fingerprint(self.usable_pool),
+            "pool": self._pool_fingerprint,
             "chat_format": plain(self.cfg.chat_format),
             "max_length": self.cfg.max_length,
             "seed": self.cfg.seed,
             "micro_batch_size": self.cfg.micro_batch_size if self.cfg.lora.dropout else None,
         }
 
-    @cached_property
-    def pool_gradient_fields(self) -> dict[str, Any]:
-        """All that determines the pool's gradient store."""
+    def _gradient_fields(self, direction: DictConfig, rows: str) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
-            "direction": plain(self.cfg.gradients.direction),
+            "direction": plain(direction),
             "projection": plain(self.cfg.projection),
             "dtype": self.cfg.datastore.dtype,
-            "rows": fingerprint(self.usable_pool),
+            "rows": rows,
         }
+
+    @cached_property
+    def pool_gradient_fields(self) -> dict[str, Any]:
+        """All that determines the pool's gradient store."""
+        return self._gradient_fields(self.cfg.gradients.direction, self._pool_fingerprint)
 
     @cached_property
     def target_gradient_fields(self) -> dict[str, Any]:
         """All that determines the target's gradient store."""
-        return {
-            "format": FORMAT_VERSION,
-            "warmup": self.warmup_fields,
-            "direction": plain(self.cfg.gradients.target_direction),
-            "projection": plain(self.cfg.projection),
-            "dtype": self.cfg.datastore.dtype,
-            "rows": fingerprint(self.target),
-        }
+        return self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target))
 
     def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
         """Place of an artifact."""
