@@ -1,25 +1,29 @@
 """Gradients of single examples from one batched forward and backward.
 
 For a linear layer ``h = W x`` the gradient of example b is ``Σ_t δ_bt x_btᵀ``: one batched product of
-what went in and what came back (Goodfellow, arXiv:1510.01799). Hooks on the adapter's layers form it
+what went in and what came back (Goodfellow, arXiv:1510.01799). Hooks on the layers of interest form it
 there and then, so autograd computes no parameter gradient, and only one layer's block exists at a time.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from lessexp.data.tokenize import Batch
 from lessexp.gradients.projection import Projector
 from lessexp.models.causal_lm import per_example_loss
-from lessexp.models.lora import lora_pairs, lora_parameters
+from lessexp.models.lora import lora_layers
 
-GradientSink = Callable[[str, Float[Tensor, "batch out in"]], None]
+Layers = Mapping[str, nn.Module]
+"""Linear layers by the public name of their parameters, less ``.weight``."""
+
+GradientSink = Callable[[str, Float[Tensor, "batch *param"]], None]
 """Takes a parameter's public name and its block of per-example gradients."""
 
 
@@ -31,66 +35,88 @@ class Direction(Protocol):
         """Directions of the parameter's coordinates from ``start`` on, one row an example; may overwrite ``tile``."""
 
 
-def _outer_products(
-    outgoing_grad: Float[Tensor, "batch length out"], incoming: Float[Tensor, "batch length in"]
-) -> Float[Tensor, "batch out in"]:
-    return outgoing_grad.transpose(1, 2) @ incoming
+class GradientShapeError(ValueError):
+    """A layer that was not called on one row of positions for each example."""
+
+
+def _weight_gradient(
+    layer: nn.Module, incoming: Float[Tensor, "batch length in"], outgoing_grad: Float[Tensor, "batch length out"]
+) -> Float[Tensor, "batch rows columns"]:
+    """Each example's gradient, in the orientation in which the layer keeps its weight."""
+    if isinstance(layer, Conv1D):  # GPT-2's: transposed
+        return incoming.float().transpose(1, 2) @ outgoing_grad.float()
+    return outgoing_grad.float().transpose(1, 2) @ incoming.float()
 
 
 @contextlib.contextmanager
-def _frozen(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
-    for parameter in parameters.values():
+def _frozen(model: nn.Module) -> Iterator[None]:
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in parameters.values():
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
-def per_example_hooks(model: nn.Module, sink: GradientSink) -> Iterator[None]:
-    """While active, a backward pass hands every adapter parameter's block to ``sink``, last layer first.
+def per_example_hooks(model: nn.Module, layers: Layers, sink: GradientSink) -> Iterator[None]:
+    """While active, a backward pass hands the block of every parameter of ``layers`` to ``sink``, last layer first.
 
     The loss must be a sum over examples, and no layer may mix them.
     """
-    with _frozen(lora_parameters(model)), contextlib.ExitStack() as handles:
-        for pair in lora_pairs(model):
-            for name, layer in ((pair.a_name, pair.a), (pair.b_name, pair.b)):
-                handles.callback(layer.register_forward_hook(partial(_watch_output, name, sink)).remove)
+    with _frozen(model), contextlib.ExitStack() as handles:
+        for name, layer in layers.items():
+            handles.callback(layer.register_forward_hook(partial(_watch_output, name, sink)).remove)
         yield
 
 
 def _watch_output(
-    name: str, sink: GradientSink, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    name: str, sink: GradientSink, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> Tensor:
-    """Forward hook: once the layer's output has its gradient, the parameter's block goes to ``sink``."""
-    # Below the first adapter nothing needs a gradient: the graph starts at its output.
+    """Forward hook: once the layer's output has its gradient, its parameters' blocks go to ``sink``."""
+    if output.dim() != 3:
+        raise GradientShapeError(f"{name} gave {tuple(output.shape)}; its gradients need [batch, length, width]")
+    # Below the first watched layer nothing needs a gradient: the graph starts at its output.
     if not output.requires_grad:
         output = output.detach().requires_grad_()
     incoming = inputs[0].detach()
-    output.register_hook(lambda outgoing_grad: sink(name, _outer_products(outgoing_grad, incoming)))
+
+    def hand_over(outgoing_grad: Tensor) -> None:
+        sink(f"{name}.weight", _weight_gradient(layer, incoming, outgoing_grad))
+        if layer.bias is not None:
+            sink(f"{name}.bias", outgoing_grad.float().sum(dim=1))
+
+    output.register_hook(hand_over)
     return output
 
 
-def per_example_gradients(model: nn.Module, batch: Batch) -> dict[str, Float[Tensor, "batch *param"]]:
-    """∇ℓ of each example for every adapter parameter, by public name in the model's order.
+def per_example_gradients(
+    model: nn.Module, batch: Batch, *, layers: Layers | None = None
+) -> dict[str, Float[Tensor, "batch *param"]]:
+    """∇ℓ of each example for every parameter, by public name in the model's order.
 
     Args:
-        model: with an adapter; evaluated without dropout, its mode is left as it was.
+        model: evaluated without dropout; its mode is left as it was.
         batch: padded rows.
+        layers: whose parameters, by name; the adapter's layers by default.
     """
+    layers = lora_layers(model) if layers is None else layers
     blocks: dict[str, Tensor] = {}
-    _backward(model, batch, blocks.__setitem__)
-    return {name: blocks[name] for name in lora_parameters(model)}
+    _backward(model, batch, layers, blocks.__setitem__)
+    names = (f"{name}.{kind}" for name in layers for kind in ("weight", "bias"))
+    return {name: blocks[name] for name in names if name in blocks}
 
 
-def _backward(model: nn.Module, batch: Batch, sink: GradientSink) -> None:
+def _backward(model: nn.Module, batch: Batch, layers: Layers, sink: GradientSink) -> None:
     was_training = model.training
     model.eval()
-    with torch.enable_grad(), per_example_hooks(model, sink):
-        per_example_loss(model, batch).sum().backward()
-    model.train(was_training)
+    try:
+        with torch.enable_grad(), per_example_hooks(model, layers, sink):
+            per_example_loss(model, batch).sum().backward()
+    finally:
+        model.train(was_training)
 
 
 class GradientFeatures:
@@ -100,12 +126,16 @@ class GradientFeatures:
         model: with the checkpoint's adapter.
         projector: sums the projections of all parameters.
         direction: Γ for pool rows, the plain gradient for target rows.
+        layers: whose parameters, by name; the adapter's layers by default.
     """
 
     _cpu_tile = 1 << 14  # stays in a core's cache from gradient to projection; elsewhere a tile is a whole parameter
 
-    def __init__(self, model: nn.Module, projector: Projector, direction: Direction):
+    def __init__(
+        self, model: nn.Module, projector: Projector, direction: Direction, *, layers: Layers | None = None
+    ):
         self.model = model
+        self.layers = lora_layers(model) if layers is None else layers
         self.projector = projector
         self.direction = direction
 
@@ -126,7 +156,7 @@ class GradientFeatures:
                 tile = flat[:, start : start + width]
                 self.projector.add(features, name, start, self.direction(name, start, tile))
 
-        _backward(self.model, batch, add)
+        _backward(self.model, batch, self.layers, add)
         # Γ of no gradient is the momentum, and the sign of an infinite one is finite: judge the gradient itself.
         features = torch.where((largest == 0)[:, None], 0.0, features)
         return torch.where(largest.isfinite()[:, None], features, torch.nan)

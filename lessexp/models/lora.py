@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lessexp.errors import UserError
+from lessexp.models.linear_layers import layers_named
 
 _ADAPTER = "default"
 _WEIGHTS_FILE = "adapter_model.safetensors"
@@ -44,16 +45,6 @@ class LoraSettings:
     target_modules: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class LoraPair:
-    """The two linear layers of one adapted module: ``y = W x + alpha / rank * B A x``."""
-
-    a_name: str
-    b_name: str
-    a: nn.Linear
-    b: nn.Linear
-
-
 def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) -> PeftModel:
     """Freeze the model and add a fresh float32 adapter that leaves its outputs as they are.
 
@@ -65,7 +56,7 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
     Raises:
         AdapterMismatchError: no layer has one of the target names, or it is of a kind that takes no adapter.
     """
-    layers = _target_layers(model, settings.target_modules)
+    layers = list(layers_named(model, settings.target_modules).values())
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -87,10 +78,6 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
             raise AdapterMismatchError(f"lora.target_modules={list(settings.target_modules)}: {error}") from error
 
 
-def _target_layers(model: nn.Module, target_modules: Sequence[str]) -> list[nn.Module]:
-    return [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in target_modules]
-
-
 def _public_name(name: str) -> str:
     return name.replace(f".{_ADAPTER}.", ".")
 
@@ -104,20 +91,14 @@ def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def lora_pairs(model: nn.Module) -> list[LoraPair]:
-    """The adapted modules in the model's order."""
-    pairs = []
-    for name, module in model.named_modules():
-        if hasattr(module, "lora_A") and _ADAPTER in module.lora_A:
-            pairs.append(
-                LoraPair(
-                    a_name=f"{name}.lora_A.weight",
-                    b_name=f"{name}.lora_B.weight",
-                    a=module.lora_A[_ADAPTER],
-                    b=module.lora_B[_ADAPTER],
-                )
-            )
-    return pairs
+def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The adapter's linear layers A and B (``y = W x + alpha / rank * B A x``) by public name, in the model's order."""
+    return {
+        f"{name}.{part}": getattr(module, part)[_ADAPTER]
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and _ADAPTER in module.lora_A
+        for part in ("lora_A", "lora_B")
+    }
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:

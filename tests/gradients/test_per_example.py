@@ -1,12 +1,21 @@
 import pytest
 import torch
 
+from transformers import GPT2Config, GPT2LMHeadModel
+
 from lessexp.data.tokenize import collate
 from lessexp.gradients.adam import PlainGradient
-from lessexp.gradients.per_example import GradientFeatures, per_example_gradients
+from lessexp.gradients.per_example import (
+    GradientFeatures,
+    GradientShapeError,
+    per_example_gradients,
+    per_example_hooks,
+)
 from lessexp.gradients.projection import IdentityProjector, SparseSignProjector
 from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.linear_layers import linear_layers
 from lessexp.models.lora import lora_parameters
+from tests.conftest import build_model
 
 # float32 sums in another order; entries are of order 0.01 to 1.
 TOLERANCE = dict(rtol=1e-4, atol=1e-6)
@@ -32,6 +41,47 @@ def test_batched_gradients_equal_autograd_one_example_at_a_time(lora_model, toke
     for name, grad in expected.items():
         assert grad.abs().max() > 1e-3, f"{name} has no gradient, so the comparison would show nothing"
         torch.testing.assert_close(batched[name], grad, **TOLERANCE)
+
+
+def gpt2(vocab_size):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = GPT2Config(vocab_size=vocab_size, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2)
+        return GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("build", "endings", "shape"),
+    [(build_model, ("q_proj", "down_proj"), (32, 64)), (gpt2, ("c_attn", "c_fc"), (32, 128))],
+    ids=["linear", "transposed, with biases"],
+)
+def test_gradients_of_a_models_own_layers_equal_autograd(build, endings, shape, tokenized, tokenizer):
+    model = build(len(tokenizer))
+    rows = tokenized[:3]
+    layers = linear_layers(model, endings)
+    batched = per_example_gradients(model, collate(rows, pad_token_id=1), layers=layers)
+    wanted = {name: p for name, p in model.named_parameters() if name.rsplit(".", 1)[0] in layers}
+    assert list(batched) == list(wanted)
+    assert shape in {tuple(grad.shape[1:]) for grad in batched.values()}
+    for index, row in enumerate(rows):
+        alone = torch.autograd.grad(per_example_loss(model, collate([row], pad_token_id=1)).sum(), wanted.values())
+        for name, grad in zip(wanted, alone, strict=True):
+            # float32 sums in another order; a shift of all keys alike changes no attention, so that bias has ~0.
+            torch.testing.assert_close(batched[name][index], grad, rtol=1e-3, atol=1e-4 * grad.abs().max().item())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_layer_that_joins_examples_is_refused(lora_model, batch):
+    class Joined(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x).flatten(0, 1)
+
+    model = torch.nn.Sequential(Joined(4, 4))
+    with (
+        pytest.raises(GradientShapeError, match=r"^0 gave \(6, 4\); its gradients need"),
+        per_example_hooks(model, {"0": model[0]}, lambda name, grad: None),
+    ):
+        model(torch.zeros(2, 3, 4))
 
 
 def test_gradients_are_taken_without_dropout_and_leave_the_model_as_it_was(lora_model, batch):

@@ -7,7 +7,7 @@ from lessexp.models.lora import (
     AdapterMismatchError,
     attach_lora,
     copy_into,
-    lora_pairs,
+    lora_layers,
     lora_parameters,
     read_adapter,
     save_adapter,
@@ -61,10 +61,10 @@ def test_only_the_adapter_is_trained_and_its_names_are_those_of_the_file(lora_mo
     assert set(read_adapter(tmp_path)) == set(names)
 
 
-def test_pairs_name_the_same_parameters_in_the_same_order(lora_model):
-    pairs = lora_pairs(lora_model)
-    assert [name for pair in pairs for name in (pair.a_name, pair.b_name)] == list(lora_parameters(lora_model))
-    assert all(pair.a.weight is lora_parameters(lora_model)[pair.a_name] for pair in pairs)
+def test_layers_hold_the_same_parameters_in_the_same_order(lora_model):
+    layers = lora_layers(lora_model)
+    assert [f"{name}.weight" for name in layers] == list(lora_parameters(lora_model))
+    assert all(layer.weight is lora_parameters(lora_model)[f"{name}.weight"] for name, layer in layers.items())
 
 
 def test_the_saved_adapter_loads_with_plain_peft(lora_model, model_folder, batch, tmp_path):
