@@ -8,10 +8,11 @@
 A folder without ``COMPLETE`` is half-built: the next run goes on with what is there.
 """
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from lessexp.files import write_json
 
-_COMPLETE = "COMPLETE"
+COMPLETE = "COMPLETE"
 _SPENT = "spent.json"
 
 
@@ -48,6 +49,19 @@ def artifact_key(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Order:
+    """An artifact that is wanted.
+
+    Attributes:
+        folder: its place; the last part is its key.
+        fields: what determines it, kept beside it for readers.
+    """
+
+    folder: Path
+    fields: Mapping[str, Any]
+
+
 def build_once(
     folder: Path,
     fields: Mapping[str, Any],
@@ -63,8 +77,38 @@ def build_once(
         build: fills the folder, going on with what a stopped run left; returns a JSON record.
         announce: gets one sentence if the artifact is reused or another run is building it.
     """
-    complete = folder / _COMPLETE
-    folder.mkdir(parents=True, exist_ok=True)
+    [artifact] = build_together([Order(folder, fields)], lambda missing: [build(missing[0].folder)], announce=announce)
+    return artifact
+
+
+def build_together(
+    orders: Sequence[Order],
+    build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]],
+    *,
+    announce: Callable[[str], None],
+) -> list[Artifact]:
+    """Build those artifacts that are not there in one go; each is charged with the whole time.
+
+    Args:
+        orders: different folders.
+        build: fills the folders it is given, going on with what a stopped run left; returns a JSON record for each.
+        announce: gets one sentence for each artifact that is reused or that another run is building.
+    """
+    with contextlib.ExitStack() as locks:
+        # Every run takes its locks in the same order, so no two wait for each other.
+        for order in sorted(orders, key=lambda order: order.folder):
+            order.folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(_lock(order.folder, announce))
+        reused = {order.folder: _reuse(order, announce) for order in orders if (order.folder / COMPLETE).exists()}
+        missing = [order for order in orders if order.folder not in reused]
+        for order in missing:
+            write_json(order.folder / "key.json", order.fields)
+        built = _timed(missing, build) if missing else {}
+        return [reused.get(order.folder) or built[order.folder] for order in orders]
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
     lock = FileLock(f"{folder}.lock")
     try:
         lock.acquire(blocking=False)
@@ -72,26 +116,37 @@ def build_once(
         announce(f"waiting for another run that is building {folder}")
         lock.acquire()
     try:
-        if complete.exists():
-            stored = json.loads(complete.read_text())
-            announce(f"reusing {folder} (built in {stored['seconds']:.0f} s)")
-            return Artifact(folder, folder.name, True, stored["seconds"], stored["record"])
-        write_json(folder / "key.json", fields)
-        record, seconds = _timed(folder, build)
-        write_json(complete, {"seconds": seconds, "record": record})
-        return Artifact(folder, folder.name, False, seconds, record)
+        yield
     finally:
         lock.release()
 
 
-def _timed(folder: Path, build: Callable[[Path], dict[str, Any]]) -> tuple[dict[str, Any], float]:
+def _reuse(order: Order, announce: Callable[[str], None]) -> Artifact:
+    stored = json.loads((order.folder / COMPLETE).read_text())
+    announce(f"reusing {order.folder} (built in {stored['seconds']:.0f} s)")
+    return Artifact(order.folder, order.folder.name, True, stored["seconds"], stored["record"])
+
+
+def _timed(
+    orders: Sequence[Order], build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]]
+) -> dict[Path, Artifact]:
     """Build, and add up the seconds of this attempt and of earlier ones that failed."""
-    spent = folder / _SPENT
-    earlier = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
     started = time.perf_counter()
+
+    def seconds(order: Order) -> float:
+        spent = order.folder / _SPENT
+        earlier = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
+        return earlier + time.perf_counter() - started
+
     try:
-        record = build(folder)
+        records = build(orders)
     except BaseException:
-        write_json(spent, {"seconds": earlier + time.perf_counter() - started})
+        for order in orders:
+            write_json(order.folder / _SPENT, {"seconds": seconds(order)})
         raise
-    return record, earlier + time.perf_counter() - started
+    artifacts = {}
+    for order, record in zip(orders, records, strict=True):
+        built = Artifact(order.folder, order.folder.name, False, seconds(order), record)
+        write_json(order.folder / COMPLETE, {"seconds": built.seconds, "record": record})
+        artifacts[order.folder] = built
+    return artifacts

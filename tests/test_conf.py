@@ -11,7 +11,7 @@ from omegaconf.errors import (
     MissingMandatoryValue,
 )
 
-from lessexp.stages.experiment import lora_settings, training_settings
+from lessexp.stages.configuration import lora_settings, training_settings
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = [

@@ -1,5 +1,7 @@
 """Rows to token ids and labels, and token ids to padded batches."""
 
+import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,11 @@ class TokenizedRow:
     example_id: str
     input_ids: list[int]
     labels: list[int]
+
+    @property
+    def content_hash(self) -> str:
+        """Of what the model reads, whatever the row is called."""
+        return hashlib.sha256(array("q", [*self.input_ids, *self.labels]).tobytes()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ One scale a row keeps small gradients out of the coarse end of the number format
 (arXiv:2502.01703) measured how few bits selection needs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -98,3 +99,36 @@ CODECS: dict[str, Codec] = {
     "int4": Int4Codec(),
     "int1": SignCodec(),
 }
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows as they lie on disk.
+
+    Attributes:
+        rows: stored values.
+        scale: of each row; 0 where the row is zero, NaN where it is not finite.
+        norm: length of each row in units of its scale.
+    """
+
+    rows: Shaped[Tensor, "_n _stored"]
+    scale: Float[Tensor, " _n"]
+    norm: Float[Tensor, " _n"]
+
+
+def encode(features: Rows, dtype: str) -> EncodedRows:
+    """Rows in one of the `CODECS`; those without a direction are encoded as ones and marked by their scale."""
+    features = features.detach().float().cpu()
+    largest = features.abs().amax(dim=1)
+    has_direction = largest.isfinite() & (largest > 0)
+    codec = CODECS[dtype]
+    rows, scale = codec.encode(torch.where(has_direction[:, None], features, 1.0))
+    norm = codec.decode(rows, features.shape[1]).norm(dim=1)
+    return EncodedRows(rows, torch.where(has_direction, scale, torch.where(largest == 0, 0.0, torch.nan)), norm)
+
+
+def interleave(pieces: Sequence[tuple[Sequence[int], EncodedRows]]) -> EncodedRows:
+    """Put rows at the given places; the places of all pieces together are 0, 1, 2 ..."""
+    order = torch.tensor([place for places, _ in pieces for place in places]).argsort()
+    joined = (torch.cat([getattr(piece, part) for _, piece in pieces]) for part in ("rows", "scale", "norm"))
+    return EncodedRows(*(part[order] for part in joined))

@@ -16,18 +16,19 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import UserError
 from lessexp.files import write_json
-from lessexp.gradients.codecs import CODECS
+from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import FORMAT_VERSION, DatastoreError, Manifest, check_same
 
 _MANIFEST = "manifest.json"
@@ -69,31 +70,39 @@ class DatastoreWriter:
     def missing_shards(self, checkpoint: int) -> Iterator[int]:
         """Shards of a checkpoint that are yet to be written, in order."""
         for shard in range(self.manifest.n_shards):
-            if not _shard_path(self.root, checkpoint, shard).exists():
+            if self.lacks(checkpoint, shard):
                 yield shard
 
+    def lacks(self, checkpoint: int, shard: int) -> bool:
+        """Whether a shard is yet to be written."""
+        return not _shard_path(self.root, checkpoint, shard).exists()
+
     def write_shard(self, checkpoint: int, shard: int, features: Float[Tensor, "n proj_dim"]) -> None:
+        """Encode and write one shard; raises as `write_encoded` does."""
+        if features.shape[1] != self.manifest.proj_dim:
+            raise ValueError(f"rows of {self.root} have width {self.manifest.proj_dim}, got {features.shape[1]}")
+        self.write_encoded(checkpoint, shard, encode(features, self.manifest.dtype))
+
+    def write_encoded(self, checkpoint: int, shard: int, rows: EncodedRows) -> None:
         """Write one shard; it appears whole or not at all.
 
         Raises:
-            ValueError: ``features`` do not have the shard's shape.
+            ValueError: ``rows`` are not as many as the shard's.
+            DatastoreError: the file cannot be written, as on a full disk; nothing of it is left.
         """
-        wanted = (len(self.manifest.shard_rows(shard)), self.manifest.proj_dim)
-        if features.shape != wanted:
-            raise ValueError(f"shard {shard} holds rows of shape {wanted}, got {tuple(features.shape)}")
-        features = features.detach().float().cpu()
-        largest = features.abs().amax(dim=1)
-        has_direction = largest.isfinite() & (largest > 0)
-        # Rows without a direction are encoded as ones and marked by their scale.
-        codec = CODECS[self.manifest.dtype]
-        stored, scale = codec.encode(torch.where(has_direction[:, None], features, 1.0))
-        norm = codec.decode(stored, self.manifest.proj_dim).norm(dim=1)
-        scale = torch.where(has_direction, scale, torch.where(largest == 0, 0.0, torch.nan))
+        if len(rows.scale) != len(self.manifest.shard_rows(shard)):
+            raise ValueError(f"shard {shard} holds {len(self.manifest.shard_rows(shard))} rows, got {len(rows.scale)}")
         path = _shard_path(self.root, checkpoint, shard)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file({"rows": stored, "scale": scale, "norm": norm}, partial)
-        partial.replace(path)
+        try:
+            save_file(vars(rows), partial)
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise DatastoreError(
+                f"{path}: cannot be written ({error}); make room or choose another artifacts_dir, and run again"
+            ) from error
 
     def finish(self) -> "GradientDatastore":
         """Write the manifest, with the rows that have no direction, and open the store.
@@ -188,6 +197,16 @@ class GradientDatastore:
             scale = torch.where(scale == 0, torch.nan, scale)
             pieces.append(self._decode(stored) * scale[:, None])
         return torch.cat(pieces) if pieces else torch.empty(0, self.manifest.proj_dim)
+
+    def encoded(self, checkpoint: int, positions: Sequence[int]) -> EncodedRows:
+        """The rows at ``positions`` as they lie on disk, to be copied into another store."""
+        pieces = []
+        for shard, group in groupby(sorted(positions), key=lambda position: position // self.manifest.rows_per_shard):
+            places = [position - self.manifest.shard_rows(shard).start for position in group]
+            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+                pieces.append([file.get_tensor(name)[places] for name in ("rows", "scale", "norm")])
+        order = torch.tensor(positions).argsort().argsort()
+        return EncodedRows(*(torch.cat(parts)[order] for parts in zip(*pieces, strict=True)))
 
     def _decode(self, stored: Shaped[Tensor, "n stored"]) -> Float[Tensor, "n proj_dim"]:
         return CODECS[self.manifest.dtype].decode(stored, self.manifest.proj_dim)

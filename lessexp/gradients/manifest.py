@@ -9,7 +9,7 @@ from typing import Any
 
 from lessexp.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 class DatastoreError(UserError, RuntimeError):
@@ -27,6 +27,8 @@ class Manifest:
         dtype: of the stored values, a name in `lessexp.gradients.codecs.CODECS`.
         rows_per_shard: rows in every shard but the last.
         provenance: all that determines the rows; a store opens only under the same.
+        checkpoint_hashes: of each checkpoint's adapter and moments, by epoch.
+        row_hashes: of what the model read of each row; rows of equal hash have equal features.
         subtasks: of each row, for target stores.
         excluded: reason by example id, for rows without a direction.
         sha256: hash of each shard's file by its path within the store.
@@ -39,6 +41,8 @@ class Manifest:
     dtype: str
     rows_per_shard: int
     provenance: dict[str, Any]
+    checkpoint_hashes: dict[str, str] = field(default_factory=dict)
+    row_hashes: list[str] = field(default_factory=list)
     subtasks: list[str] | None = None
     excluded: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)

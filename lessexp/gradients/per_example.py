@@ -131,9 +131,7 @@ class GradientFeatures:
 
     _cpu_tile = 1 << 14  # stays in a core's cache from gradient to projection; elsewhere a tile is a whole parameter
 
-    def __init__(
-        self, model: nn.Module, projector: Projector, direction: Direction, *, layers: Layers | None = None
-    ):
+    def __init__(self, model: nn.Module, projector: Projector, direction: Direction, *, layers: Layers | None = None):
         self.model = model
         self.layers = lora_layers(model) if layers is None else layers
         self.projector = projector

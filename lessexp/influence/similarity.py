@@ -87,6 +87,11 @@ def _check_comparable(pool_store: GradientDatastore, target_store: GradientDatas
             f"{len(pool_store.checkpoints)} checkpoints need as many weights, none negative and "
             f"not all zero; got {list(weights)}"
         )
+    if pool_store.manifest.checkpoint_hashes != target_store.manifest.checkpoint_hashes:
+        raise ValueError(
+            f"{pool_store.root} and {target_store.root} were made at different checkpoints of the same settings; "
+            "delete the older of the two folders to build it again"
+        )
     for key in ("warmup", "projection"):
         pool_value = pool_store.manifest.provenance.get(key)
         target_value = target_store.manifest.provenance.get(key)

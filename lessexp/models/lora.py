@@ -21,7 +21,7 @@ from lessexp.errors import UserError
 from lessexp.models.linear_layers import layers_named
 
 _ADAPTER = "default"
-_WEIGHTS_FILE = "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class AdapterMismatchError(UserError, ValueError):
@@ -108,7 +108,7 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:
     """The adapter's tensors by public name."""
-    return load_file(folder / _WEIGHTS_FILE)
+    return load_file(folder / WEIGHTS_FILE)
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -9,11 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import torch
-from hydra.errors import InstantiationException
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+from omegaconf import DictConfig
 from peft import PeftModel
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -23,54 +20,16 @@ from lessexp.artifacts import Artifact, artifact_key, build_once
 from lessexp.data.chat_format import ChatFormat
 from lessexp.data.rows import Row, fingerprint
 from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
-from lessexp.errors import UserError
 from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
 from lessexp.models.lora import LoraSettings, attach_lora
 from lessexp.models.source import folder_fingerprint, model_folder
 from lessexp.selection.top_k import budget
+from lessexp.stages.configuration import instantiate, lora_settings, plain
 from lessexp.stages.progress import say
-from lessexp.training.module import TrainingSettings
-
-
-class ExperimentError(UserError, ValueError):
-    """Settings that cannot work together, found before anything is computed."""
-
-
-def plain(node: Any) -> Any:
-    """A configuration node as dictionaries, lists and values."""
-    return OmegaConf.to_container(node, resolve=True)
-
-
-def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any:
-    """What a node's ``_target_`` makes; an error of the user's making comes out as itself, not wrapped."""
-    try:
-        return hydra.utils.instantiate(node, *args, _convert_="all", **kwargs)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
-        raise
-    except InterpolationKeyError as error:
-        raise ExperimentError(
-            f"{str(error).splitlines()[0]}: the options chosen do not go together (a benchmark and its target, say)"
-        ) from None
-    except MissingMandatoryValue as error:
-        raise ExperimentError(
-            f"{error.full_key} is not set; give it on the command line: {error.full_key}=..."
-        ) from None
-
-
-def lora_settings(cfg: DictConfig) -> LoraSettings:
-    """The adapter that both warm-up and final training use."""
-    values = plain(cfg.lora)
-    return LoraSettings(**{**values, "target_modules": tuple(values["target_modules"])})
-
-
-def training_settings(node: DictConfig) -> TrainingSettings:
-    """The settings under ``warmup.training`` or ``finetune.training``."""
-    values = plain(node)
-    return TrainingSettings(**{**values, "betas": tuple(values["betas"])})
+from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, epoch_of
 
 
 @dataclass(frozen=True)
@@ -222,40 +181,54 @@ class Experiment:
 
     @cached_property
     def warmup_fields(self) -> dict[str, Any]:
-        """All that determines the warm-up checkpoints; dropout draws its numbers micro-batch by micro-batch."""
+        """All that determines the warm-up checkpoints and how they read rows."""
         return {
             "format": 1,
             "model": self.selection_model.identity,
             "proxy": plain(self.cfg.proxy),
             "lora": plain(self.cfg.lora),
+            "chat_format": plain(self.cfg.chat_format),
+            "max_length": self.cfg.max_length,
+        } | (self._checkpoints_given if self.cfg.warmup.path else self._checkpoints_to_train)
+
+    @property
+    def _checkpoints_given(self) -> dict[str, Any]:
+        folders = checkpoints_in(Path(self.cfg.warmup.path))
+        return {"checkpoints": {str(epoch_of(folder)): checkpoint_hash(folder) for folder in folders}}
+
+    @property
+    def _checkpoints_to_train(self) -> dict[str, Any]:
+        return {
             "training": plain(self.cfg.warmup.training),
             "fraction": self.cfg.warmup.fraction,
             "pool": self._pool_fingerprint,
-            "chat_format": plain(self.cfg.chat_format),
-            "max_length": self.cfg.max_length,
             "seed": self.cfg.seed,
+            # Dropout draws its numbers micro-batch by micro-batch.
             "micro_batch_size": self.cfg.micro_batch_size if self.cfg.lora.dropout else None,
         }
 
-    def _gradient_fields(self, direction: DictConfig, rows: str) -> dict[str, Any]:
+    @cached_property
+    def stores(self) -> list[StoreSettings]:
+        """How gradients are stored: the run's own way first, then those that the same pass fills for later runs."""
+        return store_settings(self.cfg)
+
+    def _gradient_fields(self, direction: DictConfig, rows: str, store: StoreSettings) -> dict[str, Any]:
         return {
             "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
             "direction": plain(direction),
-            "projection": plain(self.cfg.projection),
-            "dtype": self.cfg.datastore.dtype,
+            "projection": store.projection_fields,
+            "dtype": store.dtype,
             "rows": rows,
         }
 
-    @cached_property
-    def pool_gradient_fields(self) -> dict[str, Any]:
-        """All that determines the pool's gradient store."""
-        return self._gradient_fields(self.cfg.gradients.direction, self._pool_fingerprint)
+    def pool_gradient_fields(self, store: StoreSettings) -> dict[str, Any]:
+        """All that determines a gradient store of the pool."""
+        return self._gradient_fields(self.cfg.gradients.direction, self._pool_fingerprint, store)
 
-    @cached_property
-    def target_gradient_fields(self) -> dict[str, Any]:
-        """All that determines the target's gradient store."""
-        return self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target))
+    def target_gradient_fields(self, store: StoreSettings) -> dict[str, Any]:
+        """All that determines a gradient store of the target."""
+        return self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target), store)
 
     def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
         """Place of an artifact."""
@@ -263,12 +236,12 @@ class Experiment:
 
     def set_artifact_paths(self) -> None:
         """Fill in ``paths``, so that a selector's configuration can refer to what the stages build."""
-        for kind, fields in (
-            ("warmup", self.warmup_fields),
-            ("pool_gradients", self.pool_gradient_fields),
-            ("target_gradients", self.target_gradient_fields),
-        ):
-            self.cfg.paths[kind] = str(self.artifact_folder(kind, fields))
+        folder, own = self.artifact_folder, self.stores[0]
+        self.cfg.paths = {
+            "warmup": self.cfg.warmup.path or str(folder("warmup", self.warmup_fields)),
+            "pool_gradients": str(folder("pool_gradients", self.pool_gradient_fields(own))),
+            "target_gradients": str(folder("target_gradients", self.target_gradient_fields(own))),
+        }
 
     def build(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Build an artifact of this experiment, or take the one that is there."""

@@ -4,8 +4,9 @@ from typing import Any
 
 from lessexp.data.rows import read_rows
 from lessexp.models.lora import save_adapter
+from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
-from lessexp.stages.experiment import Experiment, training_settings
+from lessexp.stages.experiment import Experiment
 from lessexp.training.fit import fit
 
 

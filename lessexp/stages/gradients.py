@@ -1,143 +1,166 @@
 """gradients: features of every pool row (Γ) and every target row (∇ℓ) at every warm-up checkpoint."""
 
-from collections.abc import Callable, Sequence
-from functools import cache
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from peft import PeftModel
 
-from lessexp.data.tokenize import TokenizedRow, collate, sort_by_length, split_by_tokens
+from lessexp.artifacts import COMPLETE, Artifact, Order, build_together
+from lessexp.data.tokenize import TokenizedRow, sort_by_length
+from lessexp.files import write_json
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, require_directions
+from lessexp.gradients.filling import Donor, StoreInProgress, fill_stores, needs_computing
 from lessexp.gradients.manifest import Manifest
+from lessexp.gradients.memory import Batches, tokens_that_fit
 from lessexp.gradients.per_example import GradientFeatures
+from lessexp.gradients.projection import ProjectorStack
 from lessexp.models.lora import copy_into
+from lessexp.stages.configuration import instantiate
 from lessexp.stages.cost import training_flops
-from lessexp.stages.experiment import Experiment, instantiate
-from lessexp.stages.progress import progress_bar
-from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import progress_bar, say
+from lessexp.stages.store_settings import StoreSettings
+from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, epoch_of, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Side:
+    """What differs between pool and target.
+
+    Attributes:
+        kind: of artifact.
+        rows: as the selection model reads them.
+        direction: what is projected.
+        fields: all that determines a store of these rows.
+        subtask_of: by example id, for a target.
+    """
+
+    kind: str
+    rows: list[TokenizedRow]
+    direction: DictConfig
+    fields: Callable[[StoreSettings], dict[str, Any]]
+    subtask_of: Mapping[str, str] | None = None
+
+
+def _sides(experiment: Experiment) -> tuple[Side, Side]:
+    cfg = experiment.cfg
+    target_rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
+    target = Side(
+        "target_gradients",
+        target_rows,
+        cfg.gradients.target_direction,
+        experiment.target_gradient_fields,
+        {row.example_id: row.subtask for row in experiment.target},
+    )
+    pool = Side("pool_gradients", experiment.tokenized_pool, cfg.gradients.direction, experiment.pool_gradient_fields)
+    return target, pool
+
+
+def _donors(order: Order) -> Iterator[Donor]:
+    """Finished stores that differ in nothing but their rows."""
+    for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
+        fields = json.loads((complete.parent / "key.json").read_text())
+        if complete.parent != order.folder and {**fields, "rows": None} == {**order.fields, "rows": None}:
+            yield Donor(GradientDatastore.open(complete.parent))
+
+
+def _remembered_budget(orders: Sequence[Order], choose: Callable[[], int]) -> int:
+    """Choose a token budget, or keep the one that a stopped run chose: other batches round otherwise."""
+    file = orders[0].folder / "tokens_per_batch.json"
+    if not file.exists():
+        write_json(file, {"tokens_per_batch": choose()})
+    return json.loads(file.read_text())["tokens_per_batch"]
 
 
 def _fill(
-    writer: DatastoreWriter,
-    rows: Sequence[TokenizedRow],
-    features_at: Callable[[Path], GradientFeatures],
-    *,
-    checkpoints: Sequence[Path],
-    tokens_per_batch: int,
-    pad_token_id: int,
-    device: str,
-    advance: Callable[[int], None],
-) -> None:
-    """Compute the shards that are missing; ``rows`` are in the store's order."""
-    for checkpoint, folder in zip(writer.manifest.checkpoints, checkpoints, strict=True):
-        missing = list(writer.missing_shards(checkpoint))
-        advance((writer.manifest.n_shards - len(missing)) * writer.manifest.rows_per_shard)
-        if not missing:
-            continue
-        features = features_at(folder)
-        for shard in missing:
-            blocks = []
-            for group in split_by_tokens(writer.manifest.of_shard(shard, rows), tokens_per_batch):
-                batch = collate(group, pad_token_id=pad_token_id).to(device)
-                blocks.append(features.compute(batch))
-                advance(len(group))
-            writer.write_shard(checkpoint, shard, torch.cat(blocks))
+    experiment: Experiment, load_model: Callable[[], PeftModel], side: Side, orders: Sequence[Order]
+) -> list[dict[str, Any]]:
+    """Fill the stores ordered in one pass; the record of each."""
+    cfg, device = experiment.cfg, experiment.device
+    rows = sort_by_length(side.rows)
+    checkpoints = {epoch_of(folder): folder for folder in checkpoints_in(Path(cfg.paths.warmup))}
+    settings = {experiment.artifact_folder(side.kind, side.fields(store)): store for store in experiment.stores}
+    projectors = ProjectorStack([instantiate(settings[order.folder].projection) for order in orders])
 
-
-def _build_store(
-    experiment: Experiment,
-    load_model: Callable[[], PeftModel],
-    folder: Path,
-    rows: list[TokenizedRow],
-    *,
-    fields: dict[str, Any],
-    direction: DictConfig,
-    subtask_of: dict[str, str] | None,
-    description: str,
-) -> dict[str, Any]:
-    cfg = experiment.cfg
-    rows = sort_by_length(rows)
-    checkpoints = checkpoints_in(Path(cfg.paths.warmup))
-    projector = instantiate(cfg.projection)
-    manifest = Manifest(
-        example_ids=[row.example_id for row in rows],
-        checkpoints=[int(path.name.removeprefix("epoch=")) for path in checkpoints],
-        proj_dim=projector.proj_dim,
-        dtype=cfg.datastore.dtype,
-        rows_per_shard=cfg.datastore.rows_per_shard,
-        provenance=fields,
-        subtasks=[subtask_of[row.example_id] for row in rows] if subtask_of else None,
-    )
-    model = load_model()
-
-    def features_at(checkpoint_folder: Path) -> GradientFeatures:
-        checkpoint = read_checkpoint(checkpoint_folder)
-        copy_into(model, checkpoint.adapter)
-        return GradientFeatures(model, projector, instantiate(direction, checkpoint))
-
-    with progress_bar(description, total=len(rows) * len(checkpoints)) as advance:
-        writer = DatastoreWriter(folder, manifest)
-        _fill(
-            writer,
-            rows,
-            features_at,
-            checkpoints=checkpoints,
-            tokens_per_batch=cfg.gradients.tokens_per_batch,
-            pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
-            device=experiment.device,
-            advance=advance,
+    def store_for(order: Order, proj_dim: int) -> StoreInProgress:
+        manifest = Manifest(
+            example_ids=[row.example_id for row in rows],
+            checkpoints=list(checkpoints),
+            proj_dim=proj_dim,
+            dtype=settings[order.folder].dtype,
+            rows_per_shard=cfg.datastore.rows_per_shard,
+            provenance=dict(order.fields),
+            checkpoint_hashes={str(epoch): checkpoint_hash(folder) for epoch, folder in checkpoints.items()},
+            row_hashes=[row.content_hash for row in rows],
+            subtasks=[side.subtask_of[row.example_id] for row in rows] if side.subtask_of else None,
         )
-        store = writer.finish()
-    n_tokens = len(checkpoints) * sum(len(row.input_ids) for row in rows)
-    return {
-        "n_rows": len(rows),
-        "n_checkpoints": len(checkpoints),
-        "excluded": len(store.excluded),
-        "flops": training_flops(model.num_parameters(), n_tokens),
-    }
+        return StoreInProgress(DatastoreWriter(order.folder, manifest), list(_donors(order)))
+
+    def features_at(epoch: int) -> GradientFeatures:
+        checkpoint = read_checkpoint(checkpoints[epoch])
+        model = load_model()
+        copy_into(model, checkpoint.adapter)
+        return GradientFeatures(model, projectors, instantiate(side.direction, checkpoint))
+
+    def fitting() -> int:
+        return tokens_that_fit(features_at(min(checkpoints)), rows, device=device)
+
+    budget = cfg.gradients.tokens_per_batch
+    batches = Batches(
+        _remembered_budget(orders, fitting) if budget == "auto" else budget,
+        pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
+        device=device,
+        announce=say,
+    )
+    stores = [
+        store_for(order, projector.proj_dim) for order, projector in zip(orders, projectors.projectors, strict=True)
+    ]
+    with progress_bar(side.kind.replace("_", " "), total=len(rows) * len(checkpoints)) as advance:
+        finished = fill_stores(stores, rows, features_at, split=projectors.split, batches=batches, advance=advance)
+    n_tokens = len(checkpoints) * sum(len(row.input_ids) for row in rows if needs_computing(row, stores))
+    return [
+        {
+            "n_rows": len(rows),
+            "n_checkpoints": len(checkpoints),
+            "excluded": len(store.excluded),
+            # One pass serves all: its arithmetic is counted once.
+            "flops": training_flops(load_model().num_parameters(), n_tokens) if store is finished[0] else 0,
+        }
+        for store in finished
+    ]
+
+
+def _build(experiment: Experiment, load_model: Callable[[], PeftModel], side: Side) -> Artifact:
+    """Build a side's stores or take those that are there; the run's own is returned."""
+    orders = []
+    for settings in experiment.stores:
+        fields = side.fields(settings)
+        orders.append(Order(experiment.artifact_folder(side.kind, fields), fields))
+    own, *_ = build_together(
+        orders,
+        partial(_fill, experiment, load_model, side),
+        announce=lambda text: say(f"{side.kind}: {text}"),
+    )
+    return own
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Build both stores or take those that are there."""
-    cfg = experiment.cfg
-    target_rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
 
     @cache
     def load_model() -> PeftModel:
         # Loaded at most once; each checkpoint's adapter is copied into it.
-        return experiment.selection_model.load_with_adapter(seed=cfg.seed)
+        return experiment.selection_model.load_with_adapter(seed=experiment.cfg.seed)
 
-    target = experiment.build(
-        "target_gradients",
-        experiment.target_gradient_fields,
-        lambda folder: _build_store(
-            experiment,
-            load_model,
-            folder,
-            target_rows,
-            fields=experiment.target_gradient_fields,
-            direction=cfg.gradients.target_direction,
-            subtask_of={row.example_id: row.subtask for row in experiment.target},
-            description="target gradients",
-        ),
-    )
-    require_directions(GradientDatastore.open(target.folder, provenance=experiment.target_gradient_fields))
-    pool = experiment.build(
-        "pool_gradients",
-        experiment.pool_gradient_fields,
-        lambda folder: _build_store(
-            experiment,
-            load_model,
-            folder,
-            experiment.tokenized_pool,
-            fields=experiment.pool_gradient_fields,
-            direction=cfg.gradients.direction,
-            subtask_of=None,
-            description="pool gradients",
-        ),
-    )
-    GradientDatastore.open(pool.folder, provenance=experiment.pool_gradient_fields)
+    own = experiment.stores[0]
+    target_side, pool_side = _sides(experiment)
+    target = _build(experiment, load_model, target_side)
+    require_directions(GradientDatastore.open(target.folder, provenance=target_side.fields(own)))
+    pool = _build(experiment, load_model, pool_side)
+    GradientDatastore.open(pool.folder, provenance=pool_side.fields(own))
     return {"artifacts": {"target_gradients": target, "pool_gradients": pool}}

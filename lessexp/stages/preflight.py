@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from lessexp.gradients.codecs import CODECS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.reports.results import RESULTS_FILE
 from lessexp.selection.top_k import budget
-from lessexp.stages.experiment import Experiment, ExperimentError
+from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.experiment import Experiment
+from lessexp.training.checkpoint import checkpoints_in
 from lessexp.training.schedule import SCHEDULES
 
 _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
@@ -44,7 +47,11 @@ def _check_settings(experiment: Experiment) -> None:
             raise ExperimentError(f"{key} must be a number, got {value!r}")
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
-    _check_choice("datastore.dtype", cfg.datastore.dtype, CODECS)
+    for store in experiment.stores:
+        _check_choice("datastore.dtype", store.dtype, CODECS)
+    budget = cfg.gradients.tokens_per_batch
+    if budget != "auto" and not (isinstance(budget, int) and budget > 0):
+        raise ExperimentError(f"gradients.tokens_per_batch must be a number above 0 or auto, got {budget!r}")
 
 
 def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:
@@ -89,6 +96,10 @@ def _check_benchmark(experiment: Experiment) -> None:
 
 
 def _check_warmup(experiment: Experiment) -> None:
+    if path := experiment.cfg.warmup.path:
+        if not checkpoints_in(Path(path)):
+            raise ExperimentError(f"warmup.path={path} holds no folder epoch=1, epoch=2, ...; give a warm-up's folder")
+        return
     fraction = experiment.cfg.warmup.fraction
     if not 0 < fraction <= 1:
         raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {fraction}")

@@ -10,7 +10,8 @@ from lessexp.data.rows import write_rows
 from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.top_k import top_k
-from lessexp.stages.experiment import Experiment, instantiate
+from lessexp.stages.configuration import instantiate
+from lessexp.stages.experiment import Experiment
 
 
 def _score_table(scores: Scores, score: torch.Tensor, datasets: dict[str, str]) -> pa.Table:

@@ -8,8 +8,10 @@ import torch
 
 from lessexp.data.seeds import generator_for
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
-from lessexp.stages.experiment import Experiment, training_settings
+from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import say
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 from lessexp.training.fit import fit
 
@@ -23,6 +25,9 @@ def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[Tokenize
 def run(experiment: Experiment) -> dict[str, Any]:
     """Build the warm-up checkpoints or take those that are there."""
     cfg = experiment.cfg
+    if cfg.warmup.path:
+        say(f"warmup: the checkpoints of {cfg.warmup.path} are used")
+        return {}
 
     def build(folder: Path) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)

@@ -4,6 +4,7 @@
 ``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and ``trainer_state.json``.
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lessexp.models.lora import check_names, lora_parameters, read_adapter, save_adapter
+from lessexp.models.lora import WEIGHTS_FILE, check_names, lora_parameters, read_adapter, save_adapter
 
 _MOMENTS_FILE = "adam_moments.safetensors"
 _STATE_FILE = "trainer_state.json"
@@ -116,7 +117,21 @@ def read_trainer_state(folder: Path) -> TrainerState:
     return TrainerState(**{**record, "betas": tuple(record["betas"])})
 
 
+def checkpoint_hash(folder: Path) -> str:
+    """Of the adapter and the moments, as bytes."""
+    hashed = hashlib.sha256()
+    for name in (WEIGHTS_FILE, _MOMENTS_FILE):
+        with (folder / name).open("rb") as file:
+            hashed.update(hashlib.file_digest(file, "sha256").digest())
+    return hashed.hexdigest()
+
+
+def epoch_of(folder: Path) -> int:
+    """The epoch of a checkpoint's folder."""
+    return int(folder.name.removeprefix("epoch="))
+
+
 def checkpoints_in(root: Path) -> list[Path]:
     """The epoch folders under ``root``, first epoch first."""
     folders = [folder for folder in root.glob("epoch=*") if folder.name.removeprefix("epoch=").isdigit()]
-    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("epoch=")))
+    return sorted(folders, key=epoch_of)

@@ -164,5 +164,5 @@ def test_rows_without_a_direction_are_listed_and_read_as_nan(tmp_path, bad):
 
 
 def test_a_shard_of_the_wrong_shape_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"shard 2 holds rows of shape \(2, 6\), got \(4, 6\)"):
+    with pytest.raises(ValueError, match="shard 2 holds 2 rows, got 4"):
         DatastoreWriter(tmp_path, manifest()).write_shard(1, 2, features(1)[:4])

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lessexp.data.tokenize import collate

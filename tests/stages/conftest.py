@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from lessexp.data.rows import write_rows
+from lessexp.stages import warmup
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
 from tests.conftest import make_rows
@@ -69,6 +71,14 @@ def make_experiment(compose_config: Callable[..., DictConfig], tmp_path: Path) -
         return experiment
 
     return make
+
+
+@pytest.fixture
+def built_warmup(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Path:
+    """A warm-up's checkpoints, copied out of the artifacts."""
+    experiment = make_experiment(run="warmup")
+    warmup.run(experiment)
+    return shutil.copytree(experiment.cfg.paths.warmup, tmp_path / "checkpoints")
 
 
 def read_json(path: Path) -> dict:

@@ -9,6 +9,12 @@ from tests.conftest import build_tokenizer, make_rows
 KINDS = ("warmup_fields", "pool_gradient_fields", "target_gradient_fields")
 
 
+def fields(experiment, kind):
+    """All that determines one kind of artifact, stored the run's own way."""
+    found = getattr(experiment, kind)
+    return found(experiment.stores[0]) if callable(found) else found
+
+
 def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_path):
     long = Row("sums", "long-000", (("user", "word " * 300), ("assistant", "yes")))
     write_rows(tmp_path / "longer.jsonl", [*make_rows(24), long])
@@ -29,6 +35,7 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
         ("proxy=svd", KINDS),
         ("gradients=sgd", ["pool_gradient_fields"]),
         ("proj_dim=32", ["pool_gradient_fields", "target_gradient_fields"]),
+        ("datastore.also=[{proj_dim:32}]", []),
         ("datastore.dtype=float32", ["pool_gradient_fields", "target_gradient_fields"]),
         ("fraction=0.5", []),
         ("aggregate=mean", []),
@@ -41,7 +48,7 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
 )
 def test_an_artifact_is_keyed_by_what_determines_it_and_by_nothing_else(make_experiment, override, changed):
     base, other = make_experiment(), make_experiment(override)
-    keys = {kind: [artifact_key(getattr(made, kind)) for made in (base, other)] for kind in KINDS}
+    keys = {kind: [artifact_key(fields(made, kind)) for made in (base, other)] for kind in KINDS}
     assert [kind for kind in KINDS if keys[kind][0] != keys[kind][1]] == list(changed)
 
 
@@ -67,8 +74,19 @@ def test_another_target_leaves_the_pools_artifacts_alone(make_experiment, tmp_pa
     base = make_experiment()
     write_rows(tmp_path / "other.jsonl", make_rows(4, prefix="other", target=True))
     other = make_experiment(f"target.path={tmp_path / 'other.jsonl'}")
-    assert base.pool_gradient_fields == other.pool_gradient_fields
-    assert base.target_gradient_fields != other.target_gradient_fields
+    assert fields(base, "pool_gradient_fields") == fields(other, "pool_gradient_fields")
+    assert fields(base, "target_gradient_fields") != fields(other, "target_gradient_fields")
+
+
+def test_given_checkpoints_stand_for_all_that_trained_them(make_experiment, built_warmup, tmp_path):
+    given = f"warmup.path={built_warmup}"
+    base, other_training, other_seed = (
+        make_experiment(given, *more) for more in ([], ["warmup.fraction=0.9"], ["seed=1"])
+    )
+    assert base.warmup_fields == other_training.warmup_fields == other_seed.warmup_fields
+    assert base.cfg.paths.warmup == str(built_warmup)
+    (built_warmup / "epoch=2" / "adapter_model.safetensors").write_bytes(b"other")
+    assert make_experiment(given).warmup_fields != base.warmup_fields
 
 
 def test_another_pool_changes_the_warmup(make_experiment, tmp_path):

@@ -7,7 +7,7 @@ from lessexp.data.target import EmptyTargetError
 from lessexp.errors import MissingFileError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.selection.top_k import BudgetError
-from lessexp.stages.experiment import ExperimentError
+from lessexp.stages.configuration import ExperimentError
 from tests.conftest import make_rows
 
 

@@ -1,0 +1,134 @@
+"""One pass over rows that fills several gradient stores, going on after the last whole shard."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lessexp.data.tokenize import TokenizedRow
+from lessexp.gradients.codecs import EncodedRows, encode, interleave
+from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
+from lessexp.gradients.memory import Batches
+from lessexp.gradients.per_example import GradientFeatures
+
+_SHARDS_IN_FLIGHT = 2  # written in the background while the next is computed; bounds memory
+
+
+class Donor:
+    """A finished store, made the same way over other rows, whose rows may be copied.
+
+    Args:
+        store: its manifest must hold row hashes.
+    """
+
+    def __init__(self, store: GradientDatastore):
+        self.store = store
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {row_hash: position for position, row_hash in enumerate(self.store.manifest.row_hashes)}
+
+    def holds(self, row_hash: str) -> bool:
+        """Whether a row of this hash is there."""
+        return row_hash in self._position
+
+    def copies(self, checkpoint: int, row_hashes: Sequence[str]) -> EncodedRows:
+        """Rows as they lie on disk."""
+        return self.store.encoded(checkpoint, [self._position[row_hash] for row_hash in row_hashes])
+
+
+class StoreInProgress:
+    """A store to be filled, and those it may copy from.
+
+    Args:
+        writer: of the store.
+        donors: the first that holds a row gives it.
+    """
+
+    def __init__(self, writer: DatastoreWriter, donors: Sequence[Donor] = ()):
+        self.writer = writer
+        self.donors = list(donors)
+
+    def donor_of(self, row_hash: str) -> Donor | None:
+        """The donor that gives this row, if any."""
+        return next((donor for donor in self.donors if donor.holds(row_hash)), None)
+
+    def write(
+        self, checkpoint: int, shard: int, fresh: Sequence[int], features: Float[Tensor, "_n proj_dim"] | None
+    ) -> None:
+        """Write a shard from what was computed for the places ``fresh`` and copies for the others."""
+        manifest = self.writer.manifest
+        hashes = manifest.of_shard(shard, manifest.row_hashes) if self.donors else []
+        pieces = [] if features is None else [(list(fresh), encode(features, manifest.dtype))]
+        by_donor: dict[Donor, list[int]] = {}
+        for place in set(range(len(hashes))) - set(fresh):
+            by_donor.setdefault(self.donor_of(hashes[place]), []).append(place)
+        for donor, places in by_donor.items():
+            pieces.append((places, donor.copies(checkpoint, [hashes[place] for place in places])))
+        self.writer.write_encoded(checkpoint, shard, interleave(pieces))
+
+
+def needs_computing(row: TokenizedRow, stores: Sequence[StoreInProgress]) -> bool:
+    """Whether any of the stores cannot copy this row."""
+    return not all(store.donors and store.donor_of(row.content_hash) for store in stores)
+
+
+@contextlib.contextmanager
+def _in_background() -> Iterator[Callable[..., None]]:
+    """Yields a function that runs ``task(*arguments)`` in one other thread; a failure is raised at a later call."""
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        running: deque[Future] = deque()
+
+        def submit(task: Callable[..., None], *arguments) -> None:
+            while len(running) >= _SHARDS_IN_FLIGHT:
+                running.popleft().result()
+            running.append(executor.submit(task, *arguments))
+
+        yield submit
+        while running:
+            running.popleft().result()
+
+
+def fill_stores(
+    stores: Sequence[StoreInProgress],
+    rows: Sequence[TokenizedRow],
+    features_at: Callable[[int], GradientFeatures],
+    *,
+    split: Callable[[Tensor], Sequence[Tensor]],
+    batches: Batches,
+    advance: Callable[[int], None],
+) -> list[GradientDatastore]:
+    """Compute the shards that are missing in any of the stores, and finish them.
+
+    Args:
+        stores: over the same rows in the same shards and checkpoints.
+        rows: in the stores' order.
+        features_at: features at a checkpoint, those of all stores side by side.
+        split: takes them apart, in the order of the stores.
+        batches: how rows become batches.
+        advance: told how many more rows are done at a checkpoint.
+
+    Returns:
+        The finished stores.
+    """
+    manifest = stores[0].writer.manifest
+    for checkpoint in manifest.checkpoints:
+        features_here = cache(lambda checkpoint=checkpoint: features_at(checkpoint))
+        with _in_background() as submit:
+            for shard in range(manifest.n_shards):
+                lacking = [store for store in stores if store.writer.lacks(checkpoint, shard)]
+                held = manifest.of_shard(shard, rows)
+                fresh = [place for place, row in enumerate(held) if needs_computing(row, lacking)]
+                advance(len(held) - len(fresh))
+                parts: Sequence[Tensor | None] = [None] * len(stores)
+                if fresh:
+                    computed = batches.compute(features_here(), [held[place] for place in fresh], advance=advance)
+                    parts = split(computed)
+                for store, part in zip(stores, parts, strict=True):
+                    if store in lacking:
+                        submit(store.write, checkpoint, shard, fresh, part)
+    return [store.writer.finish() for store in stores]

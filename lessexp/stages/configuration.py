@@ -1,0 +1,51 @@
+"""From configuration nodes to plain values and objects."""
+
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+
+from lessexp.errors import UserError
+from lessexp.models.lora import LoraSettings
+from lessexp.training.module import TrainingSettings
+
+
+class ExperimentError(UserError, ValueError):
+    """Settings that cannot work together, found before anything is computed."""
+
+
+def plain(node: Any) -> Any:
+    """A configuration node as dictionaries, lists and values."""
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any:
+    """What a node's ``_target_`` makes; an error of the user's making comes out as itself, not wrapped."""
+    try:
+        return hydra.utils.instantiate(node, *args, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
+    except InterpolationKeyError as error:
+        raise ExperimentError(
+            f"{str(error).splitlines()[0]}: the options chosen do not go together (a benchmark and its target, say)"
+        ) from None
+    except MissingMandatoryValue as error:
+        raise ExperimentError(
+            f"{error.full_key} is not set; give it on the command line: {error.full_key}=..."
+        ) from None
+
+
+def lora_settings(cfg: DictConfig) -> LoraSettings:
+    """The adapter that both warm-up and final training use."""
+    values = plain(cfg.lora)
+    return LoraSettings(**{**values, "target_modules": tuple(values["target_modules"])})
+
+
+def training_settings(node: DictConfig) -> TrainingSettings:
+    """The settings under ``warmup.training`` or ``finetune.training``."""
+    values = plain(node)
+    return TrainingSettings(**{**values, "betas": tuple(values["betas"])})

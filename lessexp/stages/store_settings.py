@@ -1,0 +1,53 @@
+"""How gradients are projected and stored, and in which other ways the same pass may store them."""
+
+from functools import cached_property
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lessexp.stages.configuration import ExperimentError, plain
+
+_CHANGEABLE = {"proj_dim": "proj_dim", "dtype": "datastore.dtype"}
+
+
+class StoreSettings:
+    """One way of storing gradients.
+
+    Args:
+        cfg: a run's configuration.
+    """
+
+    def __init__(self, cfg: DictConfig):
+        self.projection: DictConfig = cfg.projection
+        self.dtype: str = cfg.datastore.dtype
+        self._cfg = cfg
+
+    @cached_property
+    def projection_fields(self) -> dict[str, Any]:
+        """What determines the projection. Where artifacts lie is no part of it."""
+        elsewhere = OmegaConf.merge(self._cfg, {"paths": dict.fromkeys(self._cfg.paths)})
+        return plain(elsewhere.projection)
+
+
+def store_settings(cfg: DictConfig) -> list[StoreSettings]:
+    """The run's own way, then those under ``datastore.also`` that differ from it and from each other.
+
+    Raises:
+        ExperimentError: an entry of ``datastore.also`` changes something else than dimension and type.
+    """
+    found = {_identity(own): own for own in [StoreSettings(cfg)]}
+    for index, changes in enumerate(cfg.datastore.also):
+        variant = cfg.copy()
+        for key, value in changes.items():
+            if key not in _CHANGEABLE:
+                raise ExperimentError(
+                    f"datastore.also[{index}] has '{key}'; it may change {' and '.join(_CHANGEABLE)} only"
+                )
+            OmegaConf.update(variant, _CHANGEABLE[key], value)
+        other = StoreSettings(variant)
+        found.setdefault(_identity(other), other)
+    return list(found.values())
+
+
+def _identity(store: StoreSettings) -> str:
+    return f"{store.projection_fields} {store.dtype}"
