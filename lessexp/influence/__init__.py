@@ -1,5 +1,5 @@
 """Two datastores to scores."""
 
-from lessexp.influence.similarity import score
+from lessexp.influence.similarity import score, score_targets
 
-__all__ = ["score"]
+__all__ = ["score", "score_targets"]

@@ -57,18 +57,37 @@ def score(
         ValueError: stores and weights do not belong together.
         NoDirectionError: a target row has no direction.
     """
-    _check_comparable(pool_store, target_store, weights)
-    require_directions(target_store)
-    subtasks = subtasks_of(target_store)
+    [scores] = score_targets(pool_store, [target_store], weights, subtask_vector=subtask_vector)
+    return scores
+
+
+def score_targets(
+    pool_store: GradientDatastore,
+    target_stores: Sequence[GradientDatastore],
+    weights: Sequence[float],
+    *,
+    subtask_vector: SubtaskVector = mean_of_cosines,
+) -> list[Float[Tensor, "n_ckpt n_pool _n_subtask"]]:
+    """What `score` gives for each of several targets, with the pool read once."""
+    for target_store in target_stores:
+        _check_comparable(pool_store, target_store, weights)
+        require_directions(target_store)
     normalised = torch.tensor(weights, dtype=torch.float64)
     normalised = (normalised / normalised.sum()).float()
-    scores = torch.empty(len(weights), len(pool_store.ids), len(subtasks))
+    widths = [len(subtasks_of(target_store)) for target_store in target_stores]
+    scores = torch.empty(len(weights), len(pool_store.ids), sum(widths))
     for index, checkpoint in enumerate(pool_store.checkpoints):
-        target_rows = target_store.rows(checkpoint, 0, len(target_store.ids))
-        vectors = torch.stack([subtask_vector(target_rows[_rows_of(target_store, subtask)]) for subtask in subtasks])
+        vectors = torch.cat([_subtask_vectors(store, checkpoint, subtask_vector) for store in target_stores])
         for held, cosines in pool_store.cosine_blocks(checkpoint, vectors.T):
             scores[index, held.start : held.stop] = normalised[index] * cosines
-    return scores
+    return list(scores.split(widths, dim=2))
+
+
+def _subtask_vectors(
+    target_store: GradientDatastore, checkpoint: int, subtask_vector: SubtaskVector
+) -> Float[Tensor, "n_subtask proj_dim"]:
+    rows = target_store.rows(checkpoint, 0, len(target_store.ids))
+    return torch.stack([subtask_vector(rows[_rows_of(target_store, name)]) for name in subtasks_of(target_store)])
 
 
 def _rows_of(store: GradientDatastore, subtask: str) -> list[int]:

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lessexp.gradients.datastore import NoDirectionError
-from lessexp.influence import score
+from lessexp.gradients.datastore import GradientDatastore, NoDirectionError
+from lessexp.influence import score, score_targets
 from lessexp.influence.similarity import cosine_of_mean, subtasks_of
 
 SUBTASKS = ["b", "a", "b", "b", "c"]  # unequal sizes, not sorted
@@ -48,6 +50,26 @@ def test_scores_from_float16_stores_are_within_their_rounding(make_store):
     expected = triple_loop(values(10, 1), values(5, 2), SUBTASKS, WEIGHTS)
     # Rounding of 2**-12 a value, averaged over 8 of them.
     torch.testing.assert_close(score(pool, target, WEIGHTS).double(), expected, rtol=0, atol=1e-3)
+
+
+def test_many_targets_share_one_look_at_the_pool(make_store, stores, monkeypatch):
+    pool, target = stores
+    other = make_store("other", values(3, 9), subtasks=["x", "y", "x"])
+    alone = [score(pool, one, WEIGHTS) for one in (target, other)]
+    looks = []
+    blocks = GradientDatastore.cosine_blocks
+    monkeypatch.setattr(GradientDatastore, "cosine_blocks", lambda *args: looks.append(args) or blocks(*args))
+    together = score_targets(pool, [target, other], WEIGHTS)
+    assert len(looks) == len(WEIGHTS)
+    for found, wanted in zip(together, alone, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)  # a wider product may sum in another order
+
+
+def test_stores_made_at_different_checkpoints_are_not_compared(make_store, stores):
+    pool, target = stores
+    target = GradientDatastore(target.root, replace(target.manifest, checkpoint_hashes={"1": "a", "2": "b"}))
+    with pytest.raises(ValueError, match="different checkpoints of the same settings"):
+        score(pool, target, WEIGHTS)
 
 
 def test_neither_length_of_a_gradient_matters(make_store, stores):
