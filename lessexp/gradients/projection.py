@@ -5,7 +5,9 @@ sum over its tiles, so blocks may come one at a time and in any order. Every ent
 (seed, parameter name, index within the parameter) alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -52,10 +54,31 @@ def _runs(start: int, n: int, width: int) -> Iterator[tuple[int, int, slice]]:
         position = stop
 
 
-class RademacherProjector:
-    """Dense ±1/√d entries (Johnson-Lindenstrauss; the projection of the paper). The reference: slow.
+@cache
+def _fused_kernel(device: torch.device) -> Callable[..., None] | None:
+    """The kernel that multiplies by signs without storing them; None where torch is to do the same sums."""
+    if device.type != "cuda":
+        return None
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        reason = "it multiplies in bfloat16, which this GPU (compute capability below 8.0) cannot"
+    else:
+        try:
+            from lessexp.gradients.rademacher_triton import add_projection
 
-    The entries of a smaller d are the first columns of a larger one's.
+            return add_projection
+        except ImportError as error:
+            reason = f"Triton cannot be imported ({error}); install it with `pip install triton`"
+    warnings.warn(
+        f"The dense projection runs on {device} without its fast kernel: {reason}.", UserWarning, stacklevel=2
+    )
+    return None
+
+
+class RademacherProjector:
+    """Dense ±1/√d entries (Johnson-Lindenstrauss; the projection of the paper). The reference: slow on a CPU.
+
+    The entries of a smaller d are the first columns of a larger one's. On a GPU with Triton one kernel draws
+    the signs as it multiplies; its sums differ from torch's by float32 rounding.
 
     Args:
         proj_dim: d.
@@ -77,6 +100,10 @@ class RademacherProjector:
     ) -> None:
         """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
         key = key_of(self.seed, name)
+        add_projection = _fused_kernel(tile.device)
+        if add_projection is not None:
+            add_projection(total, tile, key=key, start=start)
+            return
         rows_at_once = max(1, self._entries_per_tile // self.proj_dim)
         for first in range(0, tile.shape[1], rows_at_once):
             part = tile[:, first : first + rows_at_once]
