@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lessexp.data.tokenize import IGNORED_LABEL, Batch
+from lessexp.models.quantization import prepare_for_gradients, quantization_config
 from lessexp.models.source import ModelUnavailableError
 
 
@@ -46,25 +47,31 @@ def floating_point_type(name: str) -> torch.dtype:
     return dtype
 
 
-def load_causal_lm(folder: Path, *, dtype: str, device: str) -> PreTrainedModel:
+def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str | None = None) -> PreTrainedModel:
     """The model of a local folder, from safetensors alone, in evaluation mode.
 
     Args:
         folder: see `lessexp.models.source.model_folder`.
         dtype: of the frozen weights, e.g. ``bfloat16``.
         device: e.g. ``cpu`` or ``cuda``.
+        quantization: rounds the linear layers, e.g. ``nf4``; see `lessexp.models.quantization`.
 
     Raises:
-        ModelUnavailableError: torch has no floating-point type of that name.
+        ModelUnavailableError: there is no floating-point type or no quantisation of that name, or what the
+            latter needs is not installed.
     """
+    floating_point = floating_point_type(dtype)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=floating_point_type(dtype),
+        dtype=floating_point,
+        quantization_config=quantization_config(quantization, dtype=floating_point),
+        device_map={"": device},  # rounded weights cannot be moved afterwards
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
     )
-    return model.to(device).eval()
+    prepare_for_gradients(model)
+    return model.eval()
 
 
 @contextlib.contextmanager

@@ -66,8 +66,10 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers),  # GPT-2 keeps its weights transposed
         task_type="CAUSAL_LM",
     )
-    # Layers of our own that act as linear ones get the same adapter as nn.Linear.
-    linear_alikes = {type(layer) for layer in layers if type(layer) is not nn.Linear and hasattr(layer, "in_features")}
+    # Layers of our own that act as linear ones get the same adapter as nn.Linear; quantised ones have peft's own.
+    linear_alikes = {
+        type(layer) for layer in layers if not isinstance(layer, nn.Linear) and hasattr(layer, "in_features")
+    }
     config._register_custom_module(dict.fromkeys(linear_alikes, LoraLinear))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Unsupported layer type .*lessexp")

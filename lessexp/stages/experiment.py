@@ -65,11 +65,17 @@ class ModelInUse:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What determines the model's behaviour."""
-        return {"fingerprint": folder_fingerprint(self.folder), "dtype": self.cfg.dtype}
+        return {
+            "fingerprint": folder_fingerprint(self.folder),
+            "dtype": self.cfg.dtype,
+            "quantization": self.cfg.quantization,
+        }
 
     def load(self) -> PreTrainedModel:
         """The frozen model, or its proxy."""
-        model = load_causal_lm(self.folder, dtype=self.cfg.dtype, device=self.device)
+        model = load_causal_lm(
+            self.folder, dtype=self.cfg.dtype, device=self.device, quantization=self.cfg.quantization
+        )
         for step in self.proxy_steps:
             model = step(model)
         return model

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from lessexp.data.target import EmptyTargetError
 from lessexp.gradients.codecs import CODECS
 from lessexp.models.causal_lm import floating_point_type
+from lessexp.models.quantization import quantization_config
 from lessexp.reports.results import RESULTS_FILE
 from lessexp.selection.top_k import budget
 from lessexp.stages.configuration import ExperimentError
@@ -30,9 +32,10 @@ def preflight(experiment: Experiment) -> None:
     _check_target(experiment)
     _check_pool(experiment)
     _check_benchmark(experiment)
-    floating_point_type(experiment.cfg.model.dtype)
+    _check_weights(experiment.cfg.model)
     if "warmup" in experiment.cfg.selector.stages:
-        floating_point_type(experiment.cfg.selection_model.dtype)
+        _check_weights(experiment.cfg.selection_model)
+        _check_proxy(experiment)
         _check_warmup(experiment)
 
 
@@ -93,6 +96,19 @@ def _check_benchmark(experiment: Experiment) -> None:
     kept, dropped = experiment.tokenize(rows, experiment.model)
     if not kept:
         raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
+
+
+def _check_weights(model: DictConfig) -> None:
+    quantization_config(model.quantization, dtype=floating_point_type(model.dtype))
+
+
+def _check_proxy(experiment: Experiment) -> None:
+    quantization = experiment.cfg.selection_model.quantization
+    if experiment.cfg.proxy.steps and quantization is not None:
+        raise ExperimentError(
+            f"a proxy is made from weights that selection_model.quantization={quantization} rounds; "
+            "set it to null, or proxy=none"
+        )
 
 
 def _check_warmup(experiment: Experiment) -> None:

@@ -33,6 +33,7 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
         ("max_length=199", KINDS),
         ("chat_format=model", KINDS),
         ("proxy=svd", KINDS),
+        ("model.quantization=nf4", KINDS),
         ("gradients=sgd", ["pool_gradient_fields"]),
         ("proj_dim=32", ["pool_gradient_fields", "target_gradient_fields"]),
         ("datastore.also=[{proj_dim:32}]", []),
@@ -47,6 +48,8 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
     ],
 )
 def test_an_artifact_is_keyed_by_what_determines_it_and_by_nothing_else(make_experiment, override, changed):
+    if "quantization" in override:
+        pytest.importorskip("bitsandbytes")
     base, other = make_experiment(), make_experiment(override)
     keys = {kind: [artifact_key(fields(made, kind)) for made in (base, other)] for kind in KINDS}
     assert [kind for kind in KINDS if keys[kind][0] != keys[kind][1]] == list(changed)

@@ -39,12 +39,22 @@ from tests.conftest import make_rows
             ExperimentError,
             "'target.families' not found: the options chosen",
         ),
+        (["datastore.also=[{dtype:int3}]"], ExperimentError, "datastore.dtype must be one of .*int1, got 'int3'"),
+        (["gradients.tokens_per_batch=0"], ExperimentError, "tokens_per_batch must be a number above 0 or auto, got 0"),
+        (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1"),
+        (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
         (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_experiment, overrides, error, message):
     with pytest.raises(error, match=message):
         make_experiment(*overrides)
+
+
+def test_a_proxy_needs_weights_that_are_not_rounded(make_experiment):
+    pytest.importorskip("bitsandbytes")
+    with pytest.raises(ExperimentError, match="a proxy is made from weights"):
+        make_experiment("model.quantization=nf4", "proxy=svd")
 
 
 def test_a_key_that_must_be_given_is_named(make_experiment):

@@ -1,0 +1,46 @@
+import pytest
+from omegaconf import OmegaConf
+
+from lessexp.errors import UserError
+from lessexp.stages.configuration import ExperimentError, instantiate, lora_settings, plain, training_settings
+
+
+class OwnError(UserError, ValueError):
+    pass
+
+
+def refuse(sentence: str):
+    raise OwnError(sentence)
+
+
+def test_plain_values_hold_no_configuration_objects():
+    cfg = OmegaConf.create({"d": 4, "sizes": ["${d}", {"twice": 8}]})
+    found = plain(cfg)
+    assert found == {"d": 4, "sizes": [4, {"twice": 8}]}
+    assert type(found) is dict and type(found["sizes"]) is list and type(found["sizes"][1]) is dict
+
+
+def test_an_object_gets_plain_values():
+    made = instantiate(OmegaConf.create({"_target_": "builtins.dict", "sizes": [1, 2]}))
+    assert type(made["sizes"]) is list
+
+
+@pytest.mark.parametrize(
+    ("node", "error", "message"),
+    [
+        ({"_target_": f"{__name__}.refuse", "sentence": "give a number"}, OwnError, "^give a number$"),
+        ({"_target_": "builtins.dict", "path": "???"}, ExperimentError, "give it on the command line: node.path=..."),
+        ({"_target_": "builtins.dict", "rows": "${absent.key}"}, ExperimentError, "absent.*do not go together"),
+    ],
+)
+def test_what_a_user_got_wrong_comes_out_as_one_sentence(node, error, message):
+    cfg = OmegaConf.create({"node": node})
+    with pytest.raises(error, match=message):
+        instantiate(cfg.node)
+
+
+def test_settings_are_those_of_the_configuration(compose_config):
+    cfg = compose_config("lora.rank=3", "warmup.training.learning_rate=0.5")
+    assert (lora_settings(cfg).rank, lora_settings(cfg).target_modules[0]) == (3, "q_proj")
+    training = training_settings(cfg.warmup.training)
+    assert (training.learning_rate, training.betas) == (0.5, (0.9, 0.999))
