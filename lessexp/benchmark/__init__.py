@@ -1,1 +1,1 @@
-"""Measurements of speed and fidelity, as commands: ``python -m lessexp.benchmark gradients|projection|scoring``."""
+"""Measurements of speed and fidelity, as commands: ``python -m lessexp.benchmark --help`` lists them."""

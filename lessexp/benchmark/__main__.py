@@ -1,75 +1,181 @@
-"""``python -m lessexp.benchmark gradients|projection|scoring [--json FILE]``."""
+"""Measure speed or fidelity of this program and print the figures."""
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+from rich.table import Table
 
-from lessexp.benchmark import gradients, projection, scoring
+from lessexp.benchmark import dtypes, gradients, projection, scoring
+from lessexp.benchmark.tables import figures_table
+from lessexp.errors import UserError
+from lessexp.stages.progress import console, quieten_libraries
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One command.
+
+    Attributes:
+        help: one line.
+        add_options: what the command line takes besides ``--json``.
+        measure: the figures, from the options.
+        tables: what is printed of them.
+        plot: draws them to a file.
+    """
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    measure: Callable[[argparse.Namespace], Results]
+    tables: Callable[[Mapping[str, Any]], Iterator[Table | str]]
+    plot: Callable[[Mapping[str, Any], Path], None] | None = None
+
+
+def _gradients_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs")
+    parser.add_argument("--rows", type=int, default=64, help="rows drawn; those whose answer does not fit are left out")
+    parser.add_argument("--max-length", type=int, default=512, help="tokens of a row")
+    parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padded tokens")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[16, 128], help="of the adapter")
+
+
+def _measure_gradients(options: argparse.Namespace) -> Results:
+    return gradients.measure(
+        n_rows=options.rows,
+        max_length=options.max_length,
+        tokens_per_batch=options.tokens_per_batch,
+        repeats=options.repeats,
+        ranks=options.ranks,
+    )
+
+
+def _gradients_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    yield figures_table("Gradient features, seconds as median [fastest–slowest]", results)
+
+
+def _scoring_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the pool")
+    parser.add_argument("--proj-dim", type=int, default=8192, help="width of a stored row")
+    parser.add_argument("--subtasks", type=int, default=57, help="of the target, one row each")
+    parser.add_argument("--dtypes", nargs="+", default=["float16", "int8", "int1"], help="of the pool's store")
+
+
+def _measure_scoring(options: argparse.Namespace) -> Results:
+    return scoring.measure(
+        n_rows=options.rows,
+        proj_dim=options.proj_dim,
+        n_subtasks=options.subtasks,
+        repeats=options.repeats,
+        dtypes=options.dtypes,
+    )
+
+
+def _scoring_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    yield figures_table("Scoring a store, seconds as median [fastest–slowest]", results)
+
+
+def _projection_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="projection seeds")
+    parser.add_argument(
+        "--rows", type=int, default=96, help="of the pool; those whose answer does not fit are left out"
+    )
+    parser.add_argument("--target-rows", type=int, default=16, help="of the target")
+    parser.add_argument("--max-length", type=int, default=192, help="tokens of a row")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter")
+    parser.add_argument(
+        "--dims", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192, 16384], help="d of the projections"
+    )
+
+
+def _measure_projection(options: argparse.Namespace) -> Results:
+    return projection.measure(
+        n_pool=options.rows,
+        n_target=options.target_rows,
+        max_length=options.max_length,
+        rank=options.rank,
+        dims=options.dims,
+        n_seeds=options.repeats,
+    )
+
+
+def _dtypes_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows", type=int, default=2000, help="of the pool; those whose answer does not fit are left out"
+    )
+    parser.add_argument("--target-rows", type=int, default=16, help="of the target")
+    parser.add_argument("--max-length", type=int, default=192, help="tokens of a row")
+    parser.add_argument("--tokens-per-batch", type=int, default=768, help="padded tokens")
+    parser.add_argument("--rank", type=int, default=16, help="of the adapter")
+    parser.add_argument("--proj-dim", type=int, default=8192, help="width of a stored row")
+
+
+def _measure_dtypes(options: argparse.Namespace) -> Results:
+    return dtypes.measure(
+        n_rows=options.rows,
+        n_target=options.target_rows,
+        max_length=options.max_length,
+        tokens_per_batch=options.tokens_per_batch,
+        rank=options.rank,
+        proj_dim=options.proj_dim,
+    )
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "gradients": Benchmark(
+        "features beside plain and released passes", _gradients_options, _measure_gradients, _gradients_tables
+    ),
+    "projection": Benchmark(
+        "cosines, rankings and cost of projections",
+        _projection_options,
+        _measure_projection,
+        projection.tables,
+        projection.plot,
+    ),
+    "dtypes": Benchmark("rankings from stores of fewer bits", _dtypes_options, _measure_dtypes, dtypes.tables),
+    "scoring": Benchmark(
+        "scoring beside reading and the bare product", _scoring_options, _measure_scoring, _scoring_tables
+    ),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = argparse.ArgumentParser(prog="python -m lessexp.benchmark", description=__doc__)
     commands = root.add_subparsers(dest="benchmark", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--json", type=Path, help="write the figures to this file")
-    shared.add_argument("--repeats", type=int, default=5, help="timed runs, or projection seeds")
-    one = commands.add_parser("gradients", parents=[shared], help="features beside plain and released passes")
-    one.add_argument("--rows", type=int, default=64)
-    one.add_argument("--max-length", type=int, default=512)
-    one.add_argument("--tokens-per-batch", type=int, default=1024)
-    one.add_argument("--ranks", type=int, nargs="+", default=[16, 128])
-    faithful = commands.add_parser("projection", parents=[shared], help="cosines and rankings after projection")
-    faithful.add_argument("--rows", type=int, default=96)
-    faithful.add_argument("--target-rows", type=int, default=16)
-    faithful.add_argument("--max-length", type=int, default=192)
-    faithful.add_argument("--rank", type=int, default=16)
-    faithful.add_argument("--dims", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192, 16384])
-    faithful.add_argument("--plot", type=Path, help="draw the figures to this file")
-    two = commands.add_parser("scoring", parents=[shared], help="scoring beside reading and the bare product")
-    two.add_argument("--rows", type=int, default=100_000)
-    two.add_argument("--proj-dim", type=int, default=8192)
-    two.add_argument("--subtasks", type=int, default=57)
-    two.add_argument("--dtypes", nargs="+", default=["float16", "int8", "int1"])
+    for name, benchmark in BENCHMARKS.items():
+        command = commands.add_parser(name, help=benchmark.help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        benchmark.add_options(command)
+        command.add_argument("--json", type=Path, help="write the figures to this file")
+        command.set_defaults(plot=None)
+        if benchmark.plot:
+            command.add_argument("--plot", type=Path, help="draw the figures to this file")
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one benchmark and show its figures."""
+    """Run one benchmark, print its tables, and write the files that are asked for."""
     options = parser().parse_args(arguments)
-    if options.benchmark == "gradients":
-        results = gradients.measure(
-            n_rows=options.rows,
-            max_length=options.max_length,
-            tokens_per_batch=options.tokens_per_batch,
-            repeats=options.repeats,
-            ranks=options.ranks,
-        )
-    elif options.benchmark == "projection":
-        results = projection.measure(
-            n_pool=options.rows,
-            n_target=options.target_rows,
-            max_length=options.max_length,
-            rank=options.rank,
-            dims=options.dims,
-            n_seeds=options.repeats,
-        )
-        if options.plot:
-            projection.plot(results, options.plot)
-    else:
-        results = scoring.measure(
-            n_rows=options.rows,
-            proj_dim=options.proj_dim,
-            n_subtasks=options.subtasks,
-            repeats=options.repeats,
-            dtypes=options.dtypes,
-        )
-    Console(soft_wrap=True).print_json(data=results)
+    for file in filter(None, (options.json, options.plot)):
+        file.parent.mkdir(parents=True, exist_ok=True)  # now rather than after an hour
+    quieten_libraries()
+    benchmark = BENCHMARKS[options.benchmark]
+    try:
+        results = benchmark.measure(options)
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    for table in benchmark.tables(results):
+        console.print(table, markup=False, highlight=False)
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
+    if benchmark.plot and options.plot:
+        benchmark.plot(results, options.plot)
 
 
 if __name__ == "__main__":
