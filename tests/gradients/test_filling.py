@@ -68,8 +68,6 @@ def files(root):
     return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-
-
 def test_each_store_gets_its_own_part_of_every_row(tmp_path):
     done = []
     wide, narrow = fill(tmp_path, advance=done.append)
