@@ -11,9 +11,7 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from lessexp.benchmark.agreement import spearman, top_overlap
 from lessexp.benchmark.subject import WARMUP, batches, smollm2_folder, warmed_model, warmup_and_other_rows
-from lessexp.benchmark.tables import new_table
 from lessexp.data.tokenize import Batch
 from lessexp.gradients.adam import AdamDirection, PlainGradient
 from lessexp.gradients.codecs import CODECS
@@ -23,6 +21,8 @@ from lessexp.gradients.per_example import GradientFeatures
 from lessexp.gradients.projection import SparseSignProjector
 from lessexp.influence import score
 from lessexp.influence.aggregate import max_of_subtask_means
+from lessexp.reports.agreement import spearman, top_overlap
+from lessexp.reports.tables import new_table
 from lessexp.stages.progress import progress_bar
 
 REFERENCE = "float32"

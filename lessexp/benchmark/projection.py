@@ -10,11 +10,12 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from lessexp.benchmark.agreement import spearman
-from lessexp.benchmark.tables import new_table, spread_text
+from lessexp.benchmark.tables import spread_text
 from lessexp.benchmark.timing import time_in_turns
 from lessexp.benchmark.unprojected import Blocks, Gradients, concentrated_gradients, real_gradients
 from lessexp.gradients.projection import Projector, RademacherProjector, SparseSignProjector, SRHTProjector
+from lessexp.reports.agreement import spearman
+from lessexp.reports.tables import new_table
 from lessexp.stages.progress import progress_bar
 
 MakeProjector = Callable[[int, int], Projector]

@@ -6,23 +6,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-_SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
-
-def new_table(title: str, *columns: str) -> Table:
-    """An empty table: names to the left, numbers to the right."""
-    table = Table(title=Text(title), title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
-
-
-def size_text(n_bytes: float | int) -> str:
-    """Bytes with a unit that leaves few digits."""
-    for size, unit in _SIZES:
-        if n_bytes >= size:
-            return f"{n_bytes / size:.2f} {unit}"
-    return f"{n_bytes:.0f} B"
+from lessexp.reports.tables import new_table, with_unit
 
 
 def spread_text(figures: Mapping[str, float], name: str, digits: int) -> str:
@@ -35,7 +19,7 @@ def _value_text(name: str, value: Any) -> str:
     if isinstance(value, Mapping):  # a Timing
         return f"{value['median']:.3g} s [{value['fastest']:.3g}–{value['slowest']:.3g}]"
     if "bytes" in name:
-        return size_text(value)
+        return with_unit(value, "B")
     if name.startswith("seconds"):
         return f"{value:.3g} s"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -9,24 +9,26 @@ from rich.text import Text
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def _with_unit(value: float | int, unit: str) -> str:
+def with_unit(value: float | int, unit: str) -> str:
+    """A quantity with the prefix that leaves few digits."""
     for size, prefix in _UNITS:
         if value >= size:
             return f"{value / size:.1f} {prefix}{unit}"
     return f"{value:.0f} {unit}"
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+def new_table(title: str, *columns: str) -> Table:
+    """An empty table: names to the left, numbers to the right."""
+    table = Table(title=Text(title), title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 
 def metric_table(results: Mapping[str, Any]) -> Table:
     """Base against tuned model, metric by metric and subtask by subtask."""
     title = "Held-out rows" if results["held_out"] else "The target rows themselves (nothing was held out)"
-    table = _table(title, "", "base", "tuned", "change")
+    table = new_table(title, "", "base", "tuned", "change")
     for metric, models in results["metrics"].items():
         for subtask in [*models["base"]["by_subtask"], None]:
             base, tuned = (
@@ -47,7 +49,7 @@ def metric_table(results: Mapping[str, Any]) -> Table:
 
 def composition_table(selection: Mapping[str, Any]) -> Table:
     """Share of each data set in the pool and in the selection, largest share of the selection first."""
-    table = _table("Data sets", "", "pool", "selected", "enrichment")
+    table = new_table("Data sets", "", "pool", "selected", "enrichment")
     by_selected = sorted(selection["by_dataset"].items(), key=lambda item: -item[1]["selected"])
     for dataset, share in by_selected:
         table.add_row(
@@ -67,23 +69,23 @@ def _built_before(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
 
 def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
     """Seconds, memory, disk and arithmetic of each stage of this run, and what its reused artifacts once took."""
-    table = _table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "reused")
+    table = new_table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "reused")
     for name, stage in stages.items():
         table.add_row(
             name,
             f"{stage['seconds']:.1f}",
-            _with_unit(stage["peak_memory_bytes"], "B"),
-            _with_unit(stage["bytes_written"], "B"),
-            _with_unit(stage["flops"], "FLOP"),
+            with_unit(stage["peak_memory_bytes"], "B"),
+            with_unit(stage["bytes_written"], "B"),
+            with_unit(stage["flops"], "FLOP"),
             _built_before(stage["artifacts"]),
         )
     table.add_section()
     table.add_row(
         "all",
         f"{sum(stage['seconds'] for stage in stages.values()):.1f}",
-        _with_unit(max(stage["peak_memory_bytes"] for stage in stages.values()), "B"),
-        _with_unit(sum(stage["bytes_written"] for stage in stages.values()), "B"),
-        _with_unit(sum(stage["flops"] for stage in stages.values()), "FLOP"),
+        with_unit(max(stage["peak_memory_bytes"] for stage in stages.values()), "B"),
+        with_unit(sum(stage["bytes_written"] for stage in stages.values()), "B"),
+        with_unit(sum(stage["flops"] for stage in stages.values()), "FLOP"),
         "",
     )
     return table

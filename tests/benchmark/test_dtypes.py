@@ -5,8 +5,8 @@ import torch
 from rich.console import Console
 
 from lessexp.benchmark import dtypes, subject
-from lessexp.benchmark.agreement import spearman
 from lessexp.gradients.codecs import CODECS
+from lessexp.reports.agreement import spearman
 from tests.conftest import make_rows
 
 SUBTASKS = ["sums", "words", "sums", "words", "sums"]

@@ -4,7 +4,7 @@ import io
 import pytest
 from rich.console import Console
 
-from lessexp.reports.tables import composition_table, cost_table, metric_table, report_tables
+from lessexp.reports.tables import composition_table, cost_table, metric_table, new_table, report_tables, with_unit
 
 RESULTS = {
     "held_out": True,
@@ -122,3 +122,19 @@ def test_names_are_shown_as_they_are_even_where_they_look_like_markup(name):
         cells(line_with("1.000", lines(metric_table({"held_out": True, "metrics": {"score": models}}))))[0]
         == f"score, {name}"
     )
+
+
+def test_names_stand_left_and_numbers_right():
+    table = new_table("[title]", "name", "number")
+    table.add_row("a long name", "12345.6")
+    table.add_row("b", "7")
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert "[title]" in lines[0]
+    assert next(line for line in lines if " b " in line).replace("│", "|") == "| b           |       7 |"
+
+
+@pytest.mark.parametrize(("value", "text"), [(999, "999 B"), (1000, "1.0 kB"), (2_345_678, "2.3 MB"), (0, "0 B")])
+def test_quantities_have_a_prefix_that_leaves_few_digits(value, text):
+    assert with_unit(value, "B") == text

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lessexp.benchmark.agreement import average_ranks, spearman, top_overlap
+from lessexp.reports.agreement import average_ranks, spearman, top_overlap
 
 
 def test_spearman_is_the_correlation_of_ranks():
