@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from lessexp.data.rows import Row, subtask_names
-from lessexp.data.seeds import generator_for
+from lessexp.data.seeds import uniform_of
 from lessexp.selection.base import Scores
 
 
@@ -20,7 +18,8 @@ class RandomSelector:
         self.seed = seed
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
-        """One random number a row, the same for every subtask; drawn in pool order."""
+        """One random number a row, the same for every subtask; it hangs on the seed and the row's id alone."""
         subtasks = subtask_names(target)
-        noise = torch.rand(len(pool), generator=generator_for(self.seed, "random selector"))
-        return Scores([row.example_id for row in pool], subtasks, noise[:, None].expand(-1, len(subtasks)))
+        example_ids = [row.example_id for row in pool]
+        noise = uniform_of(self.seed, "random selector", example_ids).float()
+        return Scores(example_ids, subtasks, noise[:, None].expand(-1, len(subtasks)))

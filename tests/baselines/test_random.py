@@ -1,7 +1,7 @@
 import torch
 
 from baselines.random import RandomSelector
-from lessexp.selection.top_k import top_k
+from lessexp.selection.top_k import ranking
 from tests.conftest import make_rows
 
 POOL = make_rows(20)
@@ -26,7 +26,7 @@ def test_every_row_is_selected_equally_often_over_seeds():
     counts = torch.zeros(len(POOL))
     for seed in range(n_seeds):
         scores = RandomSelector(seed=seed).score(POOL, TARGET)
-        for name in top_k(scores.by_subtask[:, 0], scores.example_ids, k=k, pool_position=pool_position):
+        for name in ranking(scores.by_subtask[:, 0], scores.example_ids)[:k]:
             counts[pool_position[name]] += 1
     share = k / len(POOL)
     deviation = (n_seeds * share * (1 - share)) ** 0.5
