@@ -1,9 +1,10 @@
 """The one interface of all selectors: rows in, scores out. The cut comes afterwards and is shared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -27,6 +28,17 @@ class Scores:
     by_subtask: Float[Tensor, "n_scored n_subtask"]
     by_checkpoint: Float[Tensor, "n_ckpt n_scored n_subtask"] | None = None
     excluded: dict[str, str] = field(default_factory=dict)
+
+    def in_order_of(self, example_ids: Sequence[str]) -> "Scores":
+        """The same scores with the rows in the order in which ``example_ids`` (which may name more) has them."""
+        place = {example_id: index for index, example_id in enumerate(self.example_ids)}
+        order = torch.tensor([place[name] for name in example_ids if name in place], dtype=torch.long)
+        return replace(
+            self,
+            example_ids=[self.example_ids[index] for index in order.tolist()],
+            by_subtask=self.by_subtask[order],
+            by_checkpoint=None if self.by_checkpoint is None else self.by_checkpoint[:, order],
+        )
 
 
 @runtime_checkable

@@ -1,9 +1,8 @@
 """The cut: how many rows a fraction means, and which rows they are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,27 +29,22 @@ def budget(fraction: float | int, n_pool: int) -> int:
     return n_selected
 
 
-def top_k(
-    scores: Float[Tensor, " n_scored"],
-    example_ids: Sequence[str],
-    *,
-    k: int,
-    pool_position: Mapping[str, int],
-) -> list[str]:
-    """The ids of the ``k`` best rows, best first; ties go to the row that comes first in the pool.
+def ranking(scores: Float[Tensor, " n_scored"], example_ids: Sequence[str]) -> list[str]:
+    """The ids, best first; ties go to the row that comes first.
 
     Args:
         scores: one for each id.
-        example_ids: the scored rows, in any order.
-        k: from `budget`; if fewer rows were scored, all of them are selected.
-        pool_position: where each id stands in the pool.
+        example_ids: the scored rows in pool order.
 
     Raises:
         ValueError: a score is NaN; the message names its example.
     """
     for offset in scores.isnan().nonzero()[:, 0].tolist():
         raise ValueError(f"the score of example '{example_ids[offset]}' is not a number, so it cannot be ranked")
-    by_position = sorted(range(len(example_ids)), key=lambda index: pool_position[example_ids[index]])
-    in_pool_order = scores[torch.tensor(by_position, dtype=torch.long)]
-    order = in_pool_order.sort(descending=True, stable=True).indices[:k].tolist()
-    return [example_ids[by_position[index]] for index in order]
+    return [example_ids[index] for index in scores.sort(descending=True, stable=True).indices.tolist()]
+
+
+def winning_subtask(by_subtask: Float[Tensor, "n_selected n_subtask"]) -> tuple[int, float]:
+    """The subtask in which most rows have their highest score, and the share of rows that do."""
+    counts = by_subtask.argmax(dim=1).bincount(minlength=by_subtask.shape[1])
+    return int(counts.argmax()), counts.max().item() / len(by_subtask)

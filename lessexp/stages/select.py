@@ -1,17 +1,20 @@
 """select: score the pool, cut, write ``scores.parquet`` and ``selected.jsonl``."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import torch
 
-from lessexp.data.rows import write_rows
+from lessexp.data.rows import Row, write_rows
 from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
-from lessexp.selection.top_k import top_k
+from lessexp.selection.copies import without_copies
+from lessexp.selection.top_k import ranking, winning_subtask
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import say
 
 
 def _score_table(scores: Scores, score: torch.Tensor, datasets: dict[str, str]) -> pa.Table:
@@ -36,32 +39,41 @@ def _checkpoint_table(scores: Scores) -> pa.Table:
     return pa.table(columns)
 
 
-def _excluded_table(unusable: dict[str, str], scores: Scores) -> pa.Table:
-    reasons = unusable | scores.excluded
+def _excluded_table(reasons: dict[str, str]) -> pa.Table:
     columns = {"example_id": list(reasons), "reason": list(reasons.values())}
     return pa.table(columns, schema=pa.schema([("example_id", pa.string()), ("reason", pa.string())]))
+
+
+_ONE_SUBTASK_RULES = 0.8  # share of the picks from which a warning is due
+
+
+def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[Row]) -> None:
+    place = {example_id: index for index, example_id in enumerate(scores.example_ids)}
+    subtask, share = winning_subtask(scores.by_subtask[[place[row.example_id] for row in selected]])
+    if len(scores.subtasks) > 1 and share > _ONE_SUBTASK_RULES:
+        say(
+            f"warning: {share:.0%} of the selected rows score highest for '{scores.subtasks[subtask]}', one of "
+            f"{len(scores.subtasks)} subtasks; aggregate=round_robin or aggregate=balanced lets the others pick too"
+        )
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Score and cut."""
     cfg, folder = experiment.cfg, experiment.run_folder
     selector: Selector = instantiate(cfg.selector.scorer)
-    scores = selector.score(experiment.usable_pool, experiment.target)
-    score = instantiate(cfg.aggregate)(scores.by_subtask)
     pool = {row.example_id: row for row in experiment.pool}
-    chosen = top_k(
-        score,
-        scores.example_ids,
-        k=experiment.n_selected,
-        pool_position={example_id: position for position, example_id in enumerate(pool)},
-    )
-    selected = [pool[example_id] for example_id in chosen]
+    scores = selector.score(experiment.usable_pool, experiment.target).in_order_of(list(pool))
+    score = instantiate(cfg.aggregate)(scores.by_subtask)
+    best_first = [pool[example_id] for example_id in ranking(score, scores.example_ids)]
+    selected, original_of = without_copies(best_first, instantiate(cfg.dedup), k=experiment.n_selected)
+    _warn_if_one_subtask_rules(scores, selected)
     datasets = {example_id: row.dataset for example_id, row in pool.items()}
     pyarrow.parquet.write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
     if scores.by_checkpoint is not None:
         pyarrow.parquet.write_table(_checkpoint_table(scores), folder / "scores_by_checkpoint.parquet")
-    excluded = _excluded_table(experiment.unusable, scores)
+    copies = {name: f"a copy of '{original}', which scores higher" for name, original in original_of.items()}
+    excluded = _excluded_table(experiment.unusable | scores.excluded | copies)
     pyarrow.parquet.write_table(excluded, folder / "excluded.parquet")
     write_rows(experiment.selected_file, selected)
     summary = selection_summary(experiment.pool, selected, experiment.target)
-    return {"selection": summary | {"n_excluded": excluded.num_rows}}
+    return {"selection": summary | {"n_excluded": excluded.num_rows, "n_copies": len(copies)}}

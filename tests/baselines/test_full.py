@@ -1,7 +1,7 @@
 import pytest
 
 from baselines.full import FullSelector
-from lessexp.selection.top_k import budget, top_k
+from lessexp.selection.top_k import budget, ranking
 from tests.conftest import make_rows
 
 POOL = make_rows(20)
@@ -17,5 +17,4 @@ def test_any_fraction_takes_the_pool_in_its_own_order(fraction):
     scores = FullSelector().score(POOL, TARGET)
     k = budget(fraction, len(POOL))
     names = [row.example_id for row in POOL]
-    pool_position = {name: index for index, name in enumerate(names)}
-    assert top_k(scores.by_subtask[:, 0], scores.example_ids, k=k, pool_position=pool_position) == names[:k]
+    assert ranking(scores.by_subtask[:, 0], scores.example_ids)[:k] == names[:k]

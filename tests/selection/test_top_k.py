@@ -5,11 +5,7 @@ import pytest
 import torch
 
 from lessexp.errors import UserError
-from lessexp.selection.top_k import BudgetError, budget, top_k
-
-
-def positions(names):
-    return {name: index for index, name in enumerate(names)}
+from lessexp.selection.top_k import BudgetError, budget, ranking, winning_subtask
 
 
 @pytest.mark.parametrize(
@@ -55,34 +51,24 @@ def test_an_empty_pool_is_refused():
         budget(0.5, 0)
 
 
-def test_the_best_rows_come_best_first_like_pythons_sort():
+def test_rows_come_best_first_like_pythons_sort():
     generator = random.Random(0)
     names = [f"row-{index}" for index in range(200)]
-    pool_position = positions(names)
-    for k in (1, 10, 199):
-        scored = generator.sample(names, 150)
-        values = {name: generator.choice([generator.gauss(0, 1), 0.5, -0.0, 0.0]) for name in scored}
-        expected = sorted(scored, key=lambda name: (-values[name], pool_position[name]))[:k]
-        # float64, so that torch compares the same numbers as Python.
-        scores = torch.tensor([values[name] for name in scored], dtype=torch.float64)
-        assert top_k(scores, scored, k=k, pool_position=pool_position) == expected
-
-
-def test_ties_go_to_the_row_that_comes_first_in_the_pool():
-    scores = torch.tensor([1.0, 2.0, 1.0, 1.0])
-    chosen = top_k(scores, ["d", "b", "a", "c"], k=3, pool_position=positions("abcd"))
-    assert chosen == ["b", "a", "c"]
-
-
-def test_more_than_was_scored_gives_every_scored_row():
-    assert top_k(torch.tensor([1.0, 3.0]), ["a", "c"], k=10, pool_position=positions("abc")) == ["c", "a"]
+    values = {name: generator.choice([generator.gauss(0, 1), 0.5, -0.0, 0.0]) for name in names}
+    # float64, so that torch compares the same numbers as Python, whose sort leaves equals in their order.
+    found = ranking(torch.tensor([values[name] for name in names], dtype=torch.float64), names)
+    assert found == sorted(names, key=lambda name: -values[name])
 
 
 def test_infinite_scores_rank_at_the_ends():
-    scores = torch.tensor([0.0, -torch.inf, torch.inf])
-    assert top_k(scores, list("abc"), k=3, pool_position=positions("abc")) == ["c", "a", "b"]
+    assert ranking(torch.tensor([0.0, -torch.inf, torch.inf]), list("abc")) == ["c", "a", "b"]
 
 
 def test_a_score_that_is_not_a_number_is_refused_with_its_id():
     with pytest.raises(ValueError, match="'b'"):
-        top_k(torch.tensor([1.0, torch.nan, 2.0]), ["a", "b", "c"], k=1, pool_position=positions("abc"))
+        ranking(torch.tensor([1.0, torch.nan, 2.0]), ["a", "b", "c"])
+
+
+def test_the_winning_subtask_is_where_most_rows_score_highest():
+    by_subtask = torch.tensor([[0.1, 0.9, 0.0], [0.2, 0.3, 0.0], [0.5, 0.4, 0.6], [0.0, 1.0, 0.9]])
+    assert winning_subtask(by_subtask) == (1, 0.75)

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pyarrow.parquet
 import pytest
 import torch
 
 from lessexp.data.rows import Row, read_rows, write_rows
+from lessexp.selection.base import Scores
 from lessexp.stages import gradients, select, warmup
 from tests.conftest import make_rows
 
@@ -47,3 +50,31 @@ def test_rows_with_nothing_to_learn_are_listed_and_never_selected(make_experimen
     assert "max_length=200" in excluded["reason"][0]
     assert record["selection"]["n_selected"] == 24
     assert "long-000" not in {row.example_id for row in read_rows([experiment.run_folder / "selected.jsonl"])}
+
+
+def test_copies_are_passed_over_and_listed(make_experiment, tmp_path):
+    rows = make_rows(24)
+    copies = [replace(row, example_id=f"copy-{row.example_id}") for row in rows[:6]]
+    write_rows(tmp_path / "copied.jsonl", [*copies, *rows])
+    given = [f"data.paths=[{tmp_path / 'copied.jsonl'}]", "selector=random", "fraction=0.8"]
+    experiment = make_experiment(*given, "dedup=exact")
+    record = select.run(experiment)
+    chosen = read_rows([experiment.run_folder / "selected.jsonl"])
+    assert len(chosen) == len({row.messages for row in chosen}) == 24
+    excluded = pyarrow.parquet.read_table(experiment.run_folder / "excluded.parquet").to_pydict()
+    assert record["selection"]["n_copies"] == len(excluded["example_id"]) == 6 - (30 - 24 - 6)
+    for name, reason in zip(excluded["example_id"], excluded["reason"], strict=True):
+        assert f"a copy of '{name.removeprefix('copy-')}'" in reason or f"a copy of 'copy-{name}'" in reason
+    assert select.run(make_experiment(*given, run="with copies"))["selection"]["n_copies"] == 0
+
+
+def test_a_subtask_that_takes_nearly_all_picks_is_pointed_out(make_experiment, monkeypatch, capsys):
+    class Lopsided:
+        def score(self, pool, target):
+            values = torch.stack([torch.arange(len(pool)).float() + 1, torch.zeros(len(pool))], dim=1)
+            return Scores([row.example_id for row in pool], ["sums", "words"], values)
+
+    real = select.instantiate
+    monkeypatch.setattr(select, "instantiate", lambda node: Lopsided() if "seed" in node else real(node))
+    select.run(make_experiment("selector=random"))
+    assert "100% of the selected rows score highest for 'sums', one of 2 subtasks" in capsys.readouterr().out

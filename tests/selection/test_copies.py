@@ -1,0 +1,72 @@
+import pytest
+
+from lessexp.data.rows import Row
+from lessexp.selection.copies import AllDiffer, ExactCopies, NearCopies, without_copies
+
+
+def row(name, question, answer="yes"):
+    return Row("data", name, (("user", question), ("assistant", answer)))
+
+
+WORDS = [f"word{i}" for i in range(100)]
+
+
+def originals(copies, rows):
+    return {one.example_id: copies.original_of(one) for one in rows}
+
+
+def test_without_the_option_copies_stay():
+    assert originals(AllDiffer(), [row("a", "x"), row("b", "x")]) == {"a": None, "b": None}
+
+
+def test_exact_copies_differ_in_name_case_and_white_space_only():
+    rows = [row("a", "What is  it?"), row("b", "what is\nit?"), row("c", "what is it"), row("d", "What is it?", "no")]
+    assert originals(ExactCopies(), rows) == {"a": None, "b": "a", "c": None, "d": None}
+
+
+def test_where_a_message_ends_is_part_of_it():
+    rows = [row("a", "one two", "three"), row("b", "one", "two three")]
+    assert originals(ExactCopies(), rows) == {"a": None, "b": None}
+
+
+def near():
+    return NearCopies(similarity=0.8, ngram=3, n_hashes=256, seed=0)
+
+
+def test_near_copies_share_most_of_their_ngrams():
+    text = " ".join(WORDS)
+    one_changed = " ".join([*WORDS[:50], "other", *WORDS[51:]])  # 3 of 98 n-grams: similarity about 0.94
+    half_changed = " ".join([*WORDS[:50], *(f"else{i}" for i in range(50))])  # about a third
+    rows = [row("a", text), row("b", one_changed), row("c", half_changed), row("d", text.upper())]
+    assert originals(near(), rows) == {"a": None, "b": "a", "c": None, "d": "a"}
+
+
+def test_text_without_spaces_is_compared_by_characters():
+    text = "".join(chr(0x4E00 + 7 * i % 997) for i in range(200))
+    rows = [row("a", text, ""), row("b", text[:-1] + "甲", ""), row("c", text[::-1], "")]
+    assert originals(near(), rows)["b"] == "a"
+    assert originals(near(), rows)["c"] is None
+
+
+def test_of_several_originals_the_first_is_named():
+    text = " ".join(WORDS)
+    first, second = row("z", text), row("a", text + " and some more words that come after it all here")
+    copies = NearCopies(similarity=0.95, ngram=3, n_hashes=256, seed=0)
+    assert originals(copies, [first, second]) == {"z": None, "a": None}
+    looser = near()
+    looser.original_of(first)
+    assert looser.original_of(row("copy", text)) == "z"
+
+
+def test_odd_texts_do_no_harm():
+    rows = [row("a", "", ""), row("b", "\ud800", ""), row("c", "x" * 10_000, ""), row("d", "\x00")]
+    assert originals(near(), rows)["c"] is None
+    assert originals(ExactCopies(), rows) == dict.fromkeys("abcd")
+
+
+@pytest.mark.parametrize(("k", "chosen", "passed_over"), [(2, ["a", "c"], {"b": "a"}), (9, ["a", "c", "e"], None)])
+def test_a_budget_is_filled_with_rows_that_differ(k, chosen, passed_over):
+    rows = [row("a", "x"), row("b", "x"), row("c", "y"), row("d", "y"), row("e", "z")]
+    found, original_of = without_copies(rows, ExactCopies(), k=k)
+    assert [one.example_id for one in found] == chosen
+    assert original_of == (passed_over or {"b": "a", "d": "c"})
