@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from lessexp.artifacts import Artifact
 from lessexp.files import write_json
 from lessexp.reports import tracking
-from lessexp.stages import evaluate, finetune, gradients, report, select, warmup
+from lessexp.stages import evaluate, finetune, gradients, report, representations, select, warmup
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
@@ -18,6 +18,7 @@ from lessexp.stages.progress import quieten_libraries, say
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
     "warmup": warmup.run,
     "gradients": gradients.run,
+    "representations": representations.run,
     "select": select.run,
     "finetune": finetune.run,
     "evaluate": evaluate.run,
@@ -35,8 +36,7 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     quieten_libraries()
     experiment = Experiment(cfg, run_folder)
     preflight(experiment)
-    if "warmup" in cfg.selector.stages:
-        experiment.set_artifact_paths()
+    experiment.set_artifact_paths()
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")

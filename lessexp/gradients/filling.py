@@ -1,19 +1,20 @@
 """One pass over rows that fills several gradient stores, going on after the last whole shard."""
 
 import contextlib
+import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
 
 from jaxtyping import Float
 from torch import Tensor
 
+from lessexp.artifacts import COMPLETE, Order
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
-from lessexp.gradients.memory import Batches
-from lessexp.gradients.per_example import GradientFeatures
+from lessexp.gradients.memory import Batches, Features
 
 _SHARDS_IN_FLIGHT = 2  # written in the background while the next is computed; bounds memory
 
@@ -39,6 +40,23 @@ class Donor:
     def copies(self, checkpoint: int, row_hashes: Sequence[str]) -> EncodedRows:
         """Rows as they lie on disk."""
         return self.store.encoded(checkpoint, [self._position[row_hash] for row_hash in row_hashes])
+
+
+def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]:
+    """Finished stores beside the one ordered that differ from it in nothing but their rows.
+
+    Args:
+        order: of the store to be filled.
+        checkpoint_hashes: its manifest's; the same settings may have been trained twice.
+    """
+    found = []
+    for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
+        fields = json.loads((complete.parent / "key.json").read_text())
+        if complete.parent != order.folder and {**fields, "rows": None} == {**order.fields, "rows": None}:
+            store = GradientDatastore.open(complete.parent)
+            if store.manifest.checkpoint_hashes == checkpoint_hashes:
+                found.append(Donor(store))
+    return found
 
 
 class StoreInProgress:
@@ -96,7 +114,7 @@ def _in_background() -> Iterator[Callable[..., None]]:
 def fill_stores(
     stores: Sequence[StoreInProgress],
     rows: Sequence[TokenizedRow],
-    features_at: Callable[[int], GradientFeatures],
+    features_at: Callable[[int], Features],
     *,
     split: Callable[[Tensor], Sequence[Tensor]],
     batches: Batches,

@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import psutil
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from lessexp.data.tokenize import TokenizedRow, collate, split_by_tokens
+from lessexp.data.tokenize import Batch, TokenizedRow, collate, split_by_tokens
 from lessexp.errors import UserError
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.models.causal_lm import per_example_loss
@@ -20,6 +22,14 @@ _COPIES_OF_BLOCK = 3  # gradients of one parameter, their direction, and what pr
 
 class OutOfMemoryError(UserError, MemoryError):
     """A single example that does not fit."""
+
+
+@runtime_checkable
+class Features(Protocol):
+    """What a store holds of each row."""
+
+    def compute(self, batch: Batch) -> Float[Tensor, "batch proj_dim"]:
+        """Features of a batch, in float32; rows do not depend on what else is in the batch."""
 
 
 def free_bytes(device: torch.device | str) -> int:
@@ -89,9 +99,7 @@ class Batches:
         self.device = device
         self.announce = announce
 
-    def compute(
-        self, features: GradientFeatures, rows: Sequence[TokenizedRow], *, advance: Callable[[int], None]
-    ) -> Tensor:
+    def compute(self, features: Features, rows: Sequence[TokenizedRow], *, advance: Callable[[int], None]) -> Tensor:
         """Features of rows in their order, in float32.
 
         Raises:

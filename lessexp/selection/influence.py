@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lessexp.data.rows import Row
-from lessexp.gradients.datastore import GradientDatastore
+from lessexp.data.rows import Row, subtask_names
 from lessexp.influence.similarity import SubtaskVector, score, subtasks_of
 from lessexp.selection.base import Scores
+from lessexp.selection.representation import store_of
 from lessexp.training.checkpoint import checkpoints_in, read_trainer_state
 
 
@@ -32,26 +32,17 @@ class InfluenceSelector:
         Raises:
             ValueError: the stores hold other rows than ``pool`` and ``target``, or do not match.
         """
-        pool_store = GradientDatastore.open(self.pool_store)
-        target_store = GradientDatastore.open(self.target_store)
-        _check_rows(pool_store, pool, "pool")
-        _check_rows(target_store, target, "target")
+        pool_store = store_of(self.pool_store, pool, "pool")
+        target_store = store_of(self.target_store, target, "target")
         weights = [read_trainer_state(folder).mean_learning_rate for folder in checkpoints_in(self.warmup)]
         influence = score(pool_store, target_store, weights, subtask_vector=self.subtask_vector)
         scored = [row for row, name in enumerate(pool_store.ids) if name not in pool_store.excluded]
-        influence = influence[:, scored]
+        subtasks, column = subtask_names(target), subtasks_of(target_store).index
+        influence = influence[:, scored][:, :, [column(name) for name in subtasks]]
         return Scores(
             example_ids=[pool_store.ids[row] for row in scored],
-            subtasks=subtasks_of(target_store),
+            subtasks=subtasks,
             by_subtask=influence.sum(dim=0),
             by_checkpoint=influence,
             excluded=pool_store.excluded,
         )
-
-
-def _check_rows(store: GradientDatastore, rows: Sequence[Row], what: str) -> None:
-    ids = {row.example_id for row in rows}
-    if missing := ids - set(store.ids):
-        raise ValueError(f"{store.root} lacks {len(missing)} rows of the {what}, e.g. '{min(missing)}'")
-    if unknown := set(store.ids) - ids:
-        raise ValueError(f"{store.root} holds {len(unknown)} rows that are not in the {what}, e.g. '{min(unknown)}'")

@@ -117,7 +117,7 @@ class Experiment:
 
     @cached_property
     def selection_model(self) -> ModelInUse:
-        """The model whose gradients select."""
+        """The model whose gradients or representations select."""
         return replace(self._model(self.cfg.selection_model), proxy_steps=instantiate(self.cfg.proxy.steps))
 
     @cached_property
@@ -188,14 +188,18 @@ class Experiment:
     @cached_property
     def warmup_fields(self) -> dict[str, Any]:
         """All that determines the warm-up checkpoints and how they read rows."""
+        checkpoints = self._checkpoints_given if self.cfg.warmup.path else self._checkpoints_to_train
+        return {"format": 1, "lora": plain(self.cfg.lora)} | self._reader_fields | checkpoints
+
+    @property
+    def _reader_fields(self) -> dict[str, Any]:
+        """The selection model, and how it reads rows."""
         return {
-            "format": 1,
             "model": self.selection_model.identity,
             "proxy": plain(self.cfg.proxy),
-            "lora": plain(self.cfg.lora),
             "chat_format": plain(self.cfg.chat_format),
             "max_length": self.cfg.max_length,
-        } | (self._checkpoints_given if self.cfg.warmup.path else self._checkpoints_to_train)
+        }
 
     @property
     def _checkpoints_given(self) -> dict[str, Any]:
@@ -236,18 +240,49 @@ class Experiment:
         """All that determines a gradient store of the target."""
         return self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target), store)
 
+    def _representation_fields(self, rows: str) -> dict[str, Any]:
+        settings = self.cfg.selector.representations
+        features = {"features": plain(settings.features), "dtype": settings.dtype, "rows": rows}
+        return {"format": FORMAT_VERSION} | self._reader_fields | features
+
+    @property
+    def pool_representation_fields(self) -> dict[str, Any]:
+        """All that determines a store of the pool's representations: no seed, no adapter and no warm-up."""
+        return self._representation_fields(self._pool_fingerprint)
+
+    @property
+    def target_representation_fields(self) -> dict[str, Any]:
+        """All that determines a store of the target's representations."""
+        return self._representation_fields(fingerprint(self.target))
+
     def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
         """Place of an artifact."""
         return Path(self.cfg.artifacts_dir).expanduser().absolute() / kind / artifact_key(fields)
 
     def set_artifact_paths(self) -> None:
-        """Fill in ``paths``, so that a selector's configuration can refer to what the stages build."""
-        folder, own = self.artifact_folder, self.stores[0]
-        self.cfg.paths = {
-            "warmup": self.cfg.warmup.path or str(folder("warmup", self.warmup_fields)),
-            "pool_gradients": str(folder("pool_gradients", self.pool_gradient_fields(own))),
-            "target_gradients": str(folder("target_gradients", self.target_gradient_fields(own))),
-        }
+        """Fill in ``paths``, so that a selector's configuration can refer to what its stages build."""
+        for stage in self.cfg.selector.stages:
+            for kind, fields in self._built_by(stage).items():
+                self.cfg.paths[kind] = str(self.artifact_folder(kind, fields))
+        self.cfg.paths.warmup = self.cfg.warmup.path or self.cfg.paths.warmup
+
+    def _built_by(self, stage: str) -> dict[str, dict[str, Any]]:
+        """All that determines each artifact that a stage builds, by kind."""
+        match stage:
+            case "warmup":
+                return {"warmup": self.warmup_fields}
+            case "gradients":
+                return {
+                    "pool_gradients": self.pool_gradient_fields(self.stores[0]),
+                    "target_gradients": self.target_gradient_fields(self.stores[0]),
+                }
+            case "representations":
+                return {
+                    "pool_representations": self.pool_representation_fields,
+                    "target_representations": self.target_representation_fields,
+                }
+            case _:
+                return {}
 
     def build(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Build an artifact of this experiment, or take the one that is there."""

@@ -1,7 +1,7 @@
 """gradients: features of every pool row (Γ) and every target row (∇ℓ) at every warm-up checkpoint."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 from peft import PeftModel
 
-from lessexp.artifacts import COMPLETE, Artifact, Order, build_together
+from lessexp.artifacts import Artifact, Order, build_together
 from lessexp.data.tokenize import TokenizedRow, sort_by_length
 from lessexp.files import write_json
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, require_directions
-from lessexp.gradients.filling import Donor, StoreInProgress, fill_stores, needs_computing
+from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, needs_computing
 from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.memory import Batches, tokens_that_fit
 from lessexp.gradients.per_example import GradientFeatures
@@ -61,14 +61,6 @@ def _sides(experiment: Experiment) -> tuple[Side, Side]:
     return target, pool
 
 
-def _donors(order: Order) -> Iterator[Donor]:
-    """Finished stores that differ in nothing but their rows."""
-    for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
-        fields = json.loads((complete.parent / "key.json").read_text())
-        if complete.parent != order.folder and {**fields, "rows": None} == {**order.fields, "rows": None}:
-            yield Donor(GradientDatastore.open(complete.parent))
-
-
 def _remembered_budget(orders: Sequence[Order], choose: Callable[[], int]) -> int:
     """Choose a token budget, or keep the one that a stopped run chose: other batches round otherwise."""
     file = orders[0].folder / "tokens_per_batch.json"
@@ -99,7 +91,7 @@ def _fill(
             row_hashes=[row.content_hash for row in rows],
             subtasks=[side.subtask_of[row.example_id] for row in rows] if side.subtask_of else None,
         )
-        return StoreInProgress(DatastoreWriter(order.folder, manifest), list(_donors(order)))
+        return StoreInProgress(DatastoreWriter(order.folder, manifest), donors_of(order, manifest.checkpoint_hashes))
 
     def features_at(epoch: int) -> GradientFeatures:
         checkpoint = read_checkpoint(checkpoints[epoch])

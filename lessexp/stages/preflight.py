@@ -33,10 +33,15 @@ def preflight(experiment: Experiment) -> None:
     _check_pool(experiment)
     _check_benchmark(experiment)
     _check_weights(experiment.cfg.model)
-    if "warmup" in experiment.cfg.selector.stages:
+    stages = experiment.cfg.selector.stages
+    if "warmup" in stages or "representations" in stages:
         _check_weights(experiment.cfg.selection_model)
         _check_proxy(experiment)
+        _check_that_another_model_selects(experiment)
+    if "warmup" in stages:
         _check_warmup(experiment)
+    if "representations" in stages:
+        _check_choice("selector.representations.dtype", experiment.cfg.selector.representations.dtype, CODECS)
 
 
 def _check_settings(experiment: Experiment) -> None:
@@ -108,6 +113,17 @@ def _check_proxy(experiment: Experiment) -> None:
         raise ExperimentError(
             f"a proxy is made from weights that selection_model.quantization={quantization} rounds; "
             "set it to null, or proxy=none"
+        )
+
+
+def _check_that_another_model_selects(experiment: Experiment) -> None:
+    selector = experiment.cfg.selector
+    if selector.get("selection_model_must_differ", False) and (
+        experiment.selection_model.folder == experiment.model.folder
+    ):
+        raise ExperimentError(
+            f"selector={selector.name} needs another model to select than the one that is trained, "
+            f"{experiment.cfg.model.name}; set selection_model=... (and selection_model.path=... for a local folder)"
         )
 
 

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import resource
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lessexp.artifacts import Order
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
-from lessexp.gradients.filling import Donor, StoreInProgress, fill_stores, needs_computing
+from lessexp.gradients.filling import Donor, StoreInProgress, donors_of, fill_stores, needs_computing
 from lessexp.gradients.manifest import DatastoreError, Manifest
 from lessexp.gradients.memory import Batches
 
@@ -99,6 +101,28 @@ def test_rows_are_copied_bit_by_bit_and_only_new_ones_computed(tmp_path):
         assert one.manifest.sha256 == other.manifest.sha256
 
 
+def test_a_donor_differs_in_its_rows_alone(tmp_path):
+    def finished(name, *, complete=True, hashes=None, **fields):
+        fields = {"seed": 0, "rows": name} | fields
+        made = writer(tmp_path / name, ROWS[:2], rows_per_shard=2, checkpoint_hashes=hashes or {"1": "a"})
+        fill_stores(
+            [StoreInProgress(made)], ROWS[:2], lambda c: c, split=lambda f: [f[:, :16]],
+            batches=TableOfFeatures(), advance=lambda n: None,
+        )  # fmt: skip
+        (tmp_path / name / "key.json").write_text(json.dumps(fields))
+        if complete:
+            (tmp_path / name / "COMPLETE").write_text("{}")
+
+    finished("other rows")
+    finished("half built", complete=False)
+    finished("other seed", seed=1)
+    finished("other checkpoints", hashes={"1": "b"})
+    order = Order(tmp_path / "wanted", {"seed": 0, "rows": "wanted"})
+    assert [donor.store.root.name for donor in donors_of(order, {"1": "a"})] == ["other rows"]
+    order = Order(tmp_path / "other rows", {"seed": 0, "rows": "other rows"})
+    assert donors_of(order, {"1": "a"}) == [], "a store is no donor of its own"
+
+
 def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):
     old = Donor(fill(tmp_path / "old", ROWS[:3])[0])
     with_donor = StoreInProgress(writer(tmp_path / "new", ROWS), [old])
@@ -130,8 +154,8 @@ def test_a_store_killed_at_any_moment_is_finished_to_the_same_bytes(tmp_path):
     fill(tmp_path / "whole")
     kills = 0
     for attempt in range(100):
-        process = in_another_process(fill, tmp_path / "killed", ROWS, (), TableOfFeatures(0.001))
-        process.join(0.05 + 0.04 * attempt)
+        process = in_another_process(fill, tmp_path / "killed", ROWS, (), TableOfFeatures(0.004))
+        process.join(0.03 + 0.02 * attempt)
         if process.exitcode is not None:
             break
         os.kill(process.pid, signal.SIGKILL)
