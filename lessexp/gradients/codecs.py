@@ -4,7 +4,7 @@ One scale a row keeps small gradients out of the coarse end of the number format
 (arXiv:2502.01703) measured how few bits selection needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,9 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 Rows = Float[Tensor, "n proj_dim"]
+Vectors = Float[Tensor, "proj_dim m"]
+Products = Callable[[Shaped[Tensor, "n stored"]], Float[Tensor, "n m"]]
+"""Stored values to the products of their rows, in units of their scale, with given vectors."""
 
 
 @runtime_checkable
@@ -24,6 +27,32 @@ class Codec(Protocol):
 
     def decode(self, stored: Shaped[Tensor, "n stored"], proj_dim: int) -> Rows:
         """The rows in float32, in units of their scale."""
+
+    def products(self, vectors: Vectors) -> Products:
+        """What multiplies stored rows with ``vectors``; made once and used on many shards."""
+
+
+def _products_of_decoded(decode_into: Callable[[Tensor, Tensor], object], vectors: Vectors) -> Products:
+    """Products of rows that ``decode_into(stored, rows)`` puts into one buffer, kept from shard to shard.
+
+    A fresh buffer of megabytes for every shard costs more in page faults than the decoding itself.
+    """
+    buffer = vectors.new_empty(0, len(vectors))
+
+    def products(stored: Tensor) -> Tensor:
+        nonlocal buffer
+        if len(buffer) < len(stored):
+            buffer = vectors.new_empty(len(stored), len(vectors))
+        rows = buffer[: len(stored)]
+        decode_into(stored, rows)
+        return rows @ vectors
+
+    return products
+
+
+def _padded_to(multiple: int, vectors: Vectors) -> Float[Tensor, "padded_dim m"]:
+    """The vectors with zeros at the places that fill up the last byte of a stored row."""
+    return torch.nn.functional.pad(vectors, (0, 0, 0, -len(vectors) % multiple))
 
 
 @dataclass(frozen=True)
@@ -41,6 +70,10 @@ class FloatCodec:
         """The rows in float32, in units of their scale."""
         return stored.float()
 
+    def products(self, vectors: Vectors) -> Products:
+        """What multiplies stored rows with ``vectors``; made once and used on many shards."""
+        return _products_of_decoded(lambda stored, rows: rows.copy_(stored), vectors)
+
 
 @dataclass(frozen=True)
 class Int8Codec:
@@ -54,6 +87,10 @@ class Int8Codec:
     def decode(self, stored: Shaped[Tensor, "n stored"], proj_dim: int) -> Rows:
         """The rows in float32, in units of their scale."""
         return stored.float()
+
+    def products(self, vectors: Vectors) -> Products:
+        """What multiplies stored rows with ``vectors``; made once and used on many shards."""
+        return _products_of_decoded(lambda stored, rows: rows.copy_(stored), vectors)
 
 
 @dataclass(frozen=True)
@@ -69,9 +106,18 @@ class Int4Codec:
 
     def decode(self, stored: UInt8[Tensor, "n stored"], proj_dim: int) -> Rows:
         """The rows in float32, in units of their scale."""
+        rows = torch.empty(len(stored), 2 * stored.shape[1])
+        self._decode_into(stored, rows)
+        return rows[:, :proj_dim]
+
+    def _decode_into(self, stored: UInt8[Tensor, "n stored"], rows: Float[Tensor, "n padded_dim"]) -> None:
         byte = torch.arange(256)
         pairs = torch.stack((byte & 15, byte >> 4), dim=1).float() - 8
-        return torch.nn.functional.embedding(stored.int(), pairs).flatten(1)[:, :proj_dim]
+        torch.index_select(pairs, 0, stored.flatten().int(), out=rows.view(-1, 2))
+
+    def products(self, vectors: Vectors) -> Products:
+        """What multiplies stored rows with ``vectors``; made once and used on many shards."""
+        return _products_of_decoded(self._decode_into, _padded_to(2, vectors))
 
 
 @dataclass(frozen=True)
@@ -87,8 +133,27 @@ class SignCodec:
 
     def decode(self, stored: UInt8[Tensor, "n stored"], proj_dim: int) -> Rows:
         """The rows in float32, in units of their scale."""
-        signs = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).float() * 2 - 1
-        return torch.nn.functional.embedding(stored.int(), signs).flatten(1)[:, :proj_dim]
+        return torch.nn.functional.embedding(stored.int(), _signs_of_bits(8)).flatten(1)[:, :proj_dim]
+
+    def products(self, vectors: Vectors) -> Products:
+        """What multiplies stored rows with ``vectors``; made once and used on many shards.
+
+        Nothing is decoded: four bits have sixteen values, so what they add to each product is looked up.
+        """
+        quads = _padded_to(8, vectors).unflatten(0, (-1, 4))
+        table = torch.einsum("vb,qbm->qvm", _signs_of_bits(4), quads).flatten(0, 1).contiguous()
+        first_line = torch.arange(0, len(table), 16, dtype=torch.int32)
+
+        def products(stored: Tensor) -> Tensor:
+            halves = torch.stack((stored & 15, stored >> 4), dim=2).flatten(1)
+            return torch.nn.functional.embedding_bag(halves.int().add_(first_line), table, mode="sum")
+
+        return products
+
+
+def _signs_of_bits(n_bits: int) -> Float[Tensor, "n_values n_bits"]:
+    """-1 or 1 for each bit of every value that ``n_bits`` can hold, lowest bit first."""
+    return ((torch.arange(1 << n_bits)[:, None] >> torch.arange(n_bits)) & 1).float() * 2 - 1
 
 
 CODECS: dict[str, Codec] = {

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -195,7 +195,7 @@ class GradientDatastore:
             with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
                 stored, scale = file.get_slice("rows")[piece], file.get_slice("scale")[piece]
             scale = torch.where(scale == 0, torch.nan, scale)
-            pieces.append(self._decode(stored) * scale[:, None])
+            pieces.append(CODECS[self.manifest.dtype].decode(stored, self.manifest.proj_dim) * scale[:, None])
         return torch.cat(pieces) if pieces else torch.empty(0, self.manifest.proj_dim)
 
     def encoded(self, checkpoint: int, positions: Sequence[int]) -> EncodedRows:
@@ -208,9 +208,6 @@ class GradientDatastore:
         order = torch.tensor(positions).argsort().argsort()
         return EncodedRows(*(torch.cat(parts)[order] for parts in zip(*pieces, strict=True)))
 
-    def _decode(self, stored: Shaped[Tensor, "n stored"]) -> Float[Tensor, "n proj_dim"]:
-        return CODECS[self.manifest.dtype].decode(stored, self.manifest.proj_dim)
-
     def cosine_blocks(
         self, checkpoint: int, vectors: Float[Tensor, "proj_dim m"]
     ) -> Iterator[tuple[range, Float[Tensor, "n m"]]]:
@@ -218,11 +215,12 @@ class GradientDatastore:
 
         Rows without a direction give NaN.
         """
+        products = CODECS[self.manifest.dtype].products(vectors.contiguous())
         for shard in range(self.manifest.n_shards):
             with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
                 stored, scale, norm = (file.get_tensor(name) for name in ("rows", "scale", "norm"))
             length = torch.where(scale > 0, norm, torch.nan)
-            yield self.manifest.shard_rows(shard), (self._decode(stored) @ vectors) / length[:, None]
+            yield self.manifest.shard_rows(shard), products(stored) / length[:, None]
 
     def damaged_files(self) -> list[str]:
         """Paths within the store of shards that are missing or do not have the hash they were written with."""

@@ -42,3 +42,16 @@ def test_directions_survive(name, cosine):
     stored, _ = CODECS[name].encode(wide)
     found = torch.nn.functional.cosine_similarity(CODECS[name].decode(stored, 4096), wide)
     assert found.min() > cosine - 0.01 * (name == "int1")
+
+
+@every_codec
+@pytest.mark.parametrize("width", [1, 7, 64, 65])
+@pytest.mark.parametrize("n_vectors", [1, 57])
+def test_products_are_those_of_the_decoded_rows(name, width, n_vectors):
+    stored, _ = CODECS[name].encode(rows(width=width))
+    vectors = torch.randn(width, n_vectors, generator=torch.Generator().manual_seed(2))
+    multiply = CODECS[name].products(vectors)
+    expected = CODECS[name].decode(stored, width).double() @ vectors.double()
+    # The same function serves shards of any size, one after the other; float32 sums of up to 65 terms of 127.
+    for n in (2, 20, 3):
+        torch.testing.assert_close(multiply(stored[:n]).double(), expected[:n], rtol=1e-5, atol=1e-3)
