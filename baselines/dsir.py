@@ -16,42 +16,26 @@ frequencies, and a small constant is added to both before the logarithm. Chosen 
   are). Weights are sums, not means, as in the paper: long rows get extreme weights, and a row without words gets 0.
 """
 
-import hashlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int
 from rich.progress import track
 from torch import Tensor
 
+from baselines.hashed_ngrams import HashedNgrams, hashed_ngrams
 from baselines.words import whole_text
 from lessexp.data.rows import Row, subtask_names
 from lessexp.data.seeds import uniform_of
 from lessexp.errors import UserError
 from lessexp.selection.base import Scores
 
-_ROWS_AT_ONCE = 4096  # a few MB of bucket numbers
-_NGRAMS_REMEMBERED = 2**19  # the frequent ones are hashed once; some 100 MB
+_ROWS_AT_ONCE = 8192  # a common n-gram is hashed once for all of them; some 100 MB
 
 
 class TemperatureError(UserError, ValueError):
     """A temperature below zero."""
-
-
-def ngrams(words: Sequence[str], n: int) -> list[str]:
-    """All runs of 1 to ``n`` words, joined by spaces; the single words come first."""
-    found = list(words)
-    for size in range(2, n + 1):
-        found += map(" ".join, zip(*(words[start:] for start in range(size)), strict=False))
-    return found
-
-
-def bucket_of(ngram: str, n_buckets: int) -> int:
-    """The bucket an n-gram falls into: its SHA-256 as a number, modulo the buckets (as in ``data-selection``)."""
-    return int.from_bytes(hashlib.sha256(ngram.encode()).digest(), "big") % n_buckets
 
 
 def log_ratio(
@@ -81,14 +65,6 @@ def log_weights(
 def gumbel_noise(seed: int, example_ids: Sequence[str]) -> Float64[Tensor, " n"]:
     """One draw from the standard Gumbel distribution for each id."""
     return -(-uniform_of(seed, "gumbel noise of dsir", example_ids).log()).log()
-
-
-def _chunks(rows: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Buckets and starts, as `log_weights` wants them, of some rows at a time."""
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        chunk = rows[first : first + _ROWS_AT_ONCE]
-        starts = np.cumsum([0, *map(len, chunk[:-1])])
-        yield torch.from_numpy(np.concatenate(chunk).astype(np.int64)), torch.from_numpy(starts)
 
 
 class DSIRSelector:
@@ -129,26 +105,40 @@ class DSIRSelector:
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """Noisy log weights of each row for each subtask. A row equal to a target row need not come first."""
         subtasks = subtask_names(target)
-        pool_rows, target_rows = self._hashed(pool), self._hashed(target)
-        by_subtask = {name: [] for name in subtasks}
-        for row, buckets in zip(target, target_rows, strict=True):
-            by_subtask[row.subtask].append(buckets)
-        target_counts = torch.stack([self._counts(rows) for rows in by_subtask.values()], dim=1)
-        ratio = log_ratio(target_counts, self._counts(pool_rows), smoothing=self.smoothing)
-        weights = torch.cat([log_weights(buckets, starts, ratio) for buckets, starts in _chunks(pool_rows)])
+        pool_ngrams = self._hashed(pool)
+        target_counts = torch.stack(
+            [self._counts(self._hashed([row for row in target if row.subtask == name])) for name in subtasks], dim=1
+        )
+        ratio = log_ratio(target_counts, self._counts(pool_ngrams), smoothing=self.smoothing)
+        weights = torch.cat([self._weights(of_rows, ratio) for of_rows in pool_ngrams])
         example_ids = [row.example_id for row in pool]
         noise = self.temperature * gumbel_noise(self.seed, example_ids)
         return Scores(example_ids, subtasks, (weights + noise[:, None]).float())
 
-    def _hashed(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        """Buckets of each row's n-grams, in the smallest type that holds them."""
-        dtype = np.min_scalar_type(self.n_buckets - 1)
-        bucket = lru_cache(_NGRAMS_REMEMBERED)(partial(bucket_of, n_buckets=self.n_buckets))
+    def _hashed(self, rows: Sequence[Row]) -> list[list[HashedNgrams]]:
+        """N-grams of each size, for some rows at a time."""
+        firsts = range(0, len(rows), _ROWS_AT_ONCE)
         hashed = []
-        for row in track(rows, "DSIR: n-grams", transient=True, disable=not sys.stdout.isatty()):
-            found = ngrams(self.split(whole_text(row)), self.n)
-            hashed.append(np.fromiter(map(bucket, found), dtype, count=len(found)))
+        for first in track(firsts, "DSIR: n-grams", transient=True, disable=not sys.stdout.isatty()):
+            texts = [self.split(whole_text(row)) for row in rows[first : first + _ROWS_AT_ONCE]]
+            hashed.append(list(hashed_ngrams(texts, n=self.n, n_buckets=self.n_buckets)))
         return hashed
 
-    def _counts(self, rows: Sequence[np.ndarray]) -> Int[Tensor, " n_buckets"]:
-        return sum(buckets.bincount(minlength=self.n_buckets) for buckets, _ in _chunks(rows))
+    def _counts(self, hashed: Sequence[Sequence[HashedNgrams]]) -> Int[Tensor, " n_buckets"]:
+        """How many n-grams of all sizes and rows fall into each bucket."""
+        counts = torch.zeros(self.n_buckets, dtype=torch.int64)
+        for of_rows in hashed:
+            for of_size in of_rows:
+                counts += torch.from_numpy(of_size.buckets.astype("int64")).bincount(minlength=self.n_buckets)
+        return counts
+
+    def _weights(
+        self, of_rows: Sequence[HashedNgrams], ratio: Float64[Tensor, "n_buckets n_subtask"]
+    ) -> Float64[Tensor, "n_rows n_subtask"]:
+        """Log importance weights of some rows: the sum over sizes."""
+        return torch.stack(
+            [
+                log_weights(torch.from_numpy(of_size.buckets.astype("int64")), torch.from_numpy(of_size.starts), ratio)
+                for of_size in of_rows
+            ]
+        ).sum(dim=0)

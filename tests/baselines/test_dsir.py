@@ -1,12 +1,11 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from baselines import dsir
-from baselines.dsir import DSIRSelector, TemperatureError, bucket_of, gumbel_noise, log_ratio, log_weights, ngrams
+from baselines.dsir import DSIRSelector, TemperatureError, gumbel_noise, log_ratio, log_weights
 from baselines.words import whole_text, words_and_punctuation
 from lessexp.data.rows import Row
 from tests.conftest import make_rows
@@ -18,28 +17,6 @@ TARGET = make_rows(7, prefix="target", target=True)
 
 def scored(pool, target, **changed):
     return DSIRSelector(**(SETTINGS | changed)).score(pool, target).by_subtask
-
-
-def test_ngrams_are_all_runs_of_words_up_to_a_length():
-    assert ngrams(["a", "b", "c"], 2) == ["a", "b", "c", "a b", "b c"]
-    assert ngrams(["a", "b", "c"], 3) == ["a", "b", "c", "a b", "b c", "a b c"]
-    assert ngrams(["a"], 2) == ["a"]
-    assert ngrams([], 2) == []
-
-
-def test_an_ngram_falls_into_the_same_bucket_in_every_process():
-    assert bucket_of("the", 10_000) == 8288  # by sha256sum
-    assert bucket_of("the answer", 10_000) == 6267
-
-
-def test_ngram_counts_are_those_of_the_released_package():
-    package = pytest.importorskip("data_selection.hashed_ngram_dsir")
-    for n in (1, 2, 3):
-        for row in POOL:
-            text = whole_text(row)
-            found = [bucket_of(ngram, 500) for ngram in ngrams(words_and_punctuation(text), n)]
-            expected = package.get_ngram_counts(text, n=n, num_buckets=500)
-            assert np.array_equal(np.bincount(found, minlength=500), expected)
 
 
 @pytest.mark.parametrize("n_buckets", [100, 10_000])
@@ -86,11 +63,6 @@ def test_rows_weighed_some_at_a_time_get_the_same_weights(monkeypatch):
     at_once = scored(POOL, TARGET)
     monkeypatch.setattr(dsir, "_ROWS_AT_ONCE", 3)
     assert torch.equal(scored(POOL, TARGET), at_once)
-
-
-def test_bucket_numbers_beyond_16_bits_are_kept_whole():
-    found = DSIRSelector(**(SETTINGS | {"n_buckets": 100_000}))._hashed(POOL[:1])
-    assert found[0].tolist() == [bucket_of(g, 100_000) for g in ngrams(words_and_punctuation(whole_text(POOL[0])), 2)]
 
 
 def test_a_row_without_words_has_weight_one():

@@ -12,8 +12,8 @@ from tests.conftest import make_rows
 SUBTASKS = ["sums", "words", "sums", "words", "sums"]
 
 
-def random_features(n, prefix, seed):
-    rows = torch.randn(n, 48, generator=torch.Generator().manual_seed(seed))
+def random_features(n, prefix, seed, width=48):
+    rows = torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
     return dtypes.Features([f"{prefix}-{index}" for index in range(n)], rows)
 
 
@@ -37,14 +37,14 @@ def brute_force_scores(dtype, pool, target):
 
 
 def test_rankings_agree_as_a_brute_force_over_the_rounded_rows_says():
-    pool, target = random_features(40, "pool", 0), random_features(5, "target", 1)
+    # Wide rows, for signs of few coordinates agree equally often in many rows, and rounding decides between those.
+    pool, target = random_features(40, "pool", 0, width=48_000), random_features(5, "target", 1, width=48_000)
     results = dtypes.agreement(pool, target, SUBTASKS)
     exact = brute_force_scores("float32", pool, target)
     for dtype in CODECS:
         found = brute_force_scores(dtype, pool, target)
-        assert results[f"spearman_{dtype}"] == pytest.approx(
-            spearman(found, exact), abs=0.01
-        )  # ties of signs round apart
+        # A pair of rows that still ties, ranked the other way round, changes it by at most 12 * 39 / (40 * 1599).
+        assert results[f"spearman_{dtype}"] == pytest.approx(spearman(found, exact), abs=0.0074)
         shared = set(found.topk(2).indices.tolist()) & set(exact.topk(2).indices.tolist())
         assert results[f"top_5_percent_overlap_{dtype}"] == len(shared) / 2
     assert results["spearman_float32"] == pytest.approx(1)
