@@ -17,7 +17,8 @@ from lessexp.models.lora import lora_parameters
 
 PROJ_DIM = 8192
 ROWS_A_PROJECTION = 16  # how many gradients the released code collects before it projects
-SAMPLED_COORDINATES = 1 << 15
+COLUMNS_A_BLOCK = 128  # of the projection, whose signs it draws at a time
+SAMPLED_COORDINATES = 1 << 21  # of a block: all of them at r = 16
 
 
 def plain_pass(model: nn.Module, batched: list[Batch]) -> None:
@@ -54,7 +55,8 @@ def feature_pass(features: GradientFeatures, batched: list[Batch]) -> None:
 def released_seconds(subject: Subject, singles: list[Batch]) -> float:
     """Seconds that one row takes the released way: batch size 1, all gradients joined, Γ, dense projection.
 
-    The projection redraws its signs for every 16 rows. A sample of its coordinates is timed and scaled up.
+    For every 16 rows the projection draws its signs again (``bernoulli_``, twice less one), in blocks of 128
+    columns over all coordinates. The first coordinates of one block are timed and scaled up.
     """
     parameters = lora_parameters(subject.model)
     checkpoint, state = subject.checkpoint, subject.checkpoint.state
@@ -73,13 +75,15 @@ def released_seconds(subject: Subject, singles: list[Batch]) -> float:
         collected.append(gamma[0, :SAMPLED_COORDINATES])
     gradients = (time.perf_counter() - started) / len(singles)
     subject.model.zero_grad(set_to_none=True)
-    block = torch.stack(collected[:ROWS_A_PROJECTION])
+    rows = torch.stack(collected[:ROWS_A_PROJECTION])
+    signs = torch.zeros(rows.shape[1], COLUMNS_A_BLOCK)  # made once, so that its pages are there when it is drawn
+    generator = torch.Generator().manual_seed(0)
     started = time.perf_counter()
-    signs = torch.randint(0, 2, (block.shape[1], PROJ_DIM), dtype=torch.int8).float() * 2 - 1
-    _ = block @ signs
+    signs.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+    _ = rows @ signs
     sampled = time.perf_counter() - started
-    projection = sampled * len(exp_avg) / block.shape[1] / ROWS_A_PROJECTION
-    return gradients + projection
+    n_samples = (len(exp_avg) / rows.shape[1]) * (PROJ_DIM / COLUMNS_A_BLOCK)
+    return gradients + sampled * n_samples / ROWS_A_PROJECTION
 
 
 def _plain_alone(folder: Path, rank: int, batched: list[Batch]) -> None:
