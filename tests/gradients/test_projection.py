@@ -42,9 +42,8 @@ def test_inner_products_are_unbiased(make):
     y = {name: grad + 0.5 * x[name] for name, grad in y.items()}
     exact = (flat(x) * flat(y)).sum(1)
     n_seeds, proj_dim = 400, 32
-    found = torch.stack(
-        [(make(proj_dim, seed).project(x) * make(proj_dim, seed).project(y)).sum(1) for seed in range(n_seeds)]
-    )
+    both = {name: torch.cat([x[name], y[name]]) for name in x}
+    found = torch.stack([torch.mul(*make(proj_dim, seed).project(both).chunk(2)).sum(1) for seed in range(n_seeds)])
     # One product has a standard deviation of at most sqrt(2/d)|x||y|; four of the mean's.
     bound = 4 * (2 / proj_dim) ** 0.5 * flat(x).norm(dim=1) * flat(y).norm(dim=1) / n_seeds**0.5
     assert ((found.mean(0) - exact).abs() < bound).all()
@@ -151,7 +150,7 @@ def test_each_coordinate_reaches_the_stated_number_of_outputs():
 
 
 def test_two_large_coordinates_collide_as_rarely_as_chance():
-    pair = torch.zeros(1, 4096)
+    pair = torch.zeros(1, 256)
     pair[0, 17] = pair[0, 17 + 3 * 64] = 1.0  # same place in different runs
     collisions = sum(
         (SparseSignProjector(64, seed, nonzeros=1).project({"a": pair}) != 0).sum().item() < 2 for seed in range(640)

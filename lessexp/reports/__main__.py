@@ -1,0 +1,37 @@
+"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep in one table."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lessexp.errors import UserError
+from lessexp.reports.sweep import read_sweep, sweep_markdown, sweep_table
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m lessexp.reports", description=__doc__)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a multirun, or of one run")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    """Show the table; a sentence if there can be none."""
+    options = parser().parse_args(arguments)
+    try:
+        runs = read_sweep(options.folders)
+        Console().print(sweep_table(runs))
+        if options.markdown:
+            options.markdown.parent.mkdir(parents=True, exist_ok=True)
+            options.markdown.write_text(sweep_markdown(runs), encoding="utf-8")
+    except UserError as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
