@@ -32,6 +32,9 @@ class Codec(Protocol):
         """What multiplies stored rows with ``vectors``; made once and used on many shards."""
 
 
+_CACHED_BYTES = 1 << 19  # of a table; alters no number beyond rounding
+
+
 def _products_of_decoded(decode_into: Callable[[Tensor, Tensor], object], vectors: Vectors) -> Products:
     """Products of rows that ``decode_into(stored, rows)`` puts into one buffer, kept from shard to shard.
 
@@ -138,15 +141,21 @@ class SignCodec:
     def products(self, vectors: Vectors) -> Products:
         """What multiplies stored rows with ``vectors``; made once and used on many shards.
 
-        Nothing is decoded: four bits have sixteen values, so what they add to each product is looked up.
+        Nothing is decoded: four bits have sixteen values, so what they add to each product is looked up. The
+        table is used a part at a time, each small enough for a core's cache, for all rows of a shard.
         """
-        quads = _padded_to(8, vectors).unflatten(0, (-1, 4))
-        table = torch.einsum("vb,qbm->qvm", _signs_of_bits(4), quads).flatten(0, 1).contiguous()
-        first_line = torch.arange(0, len(table), 16, dtype=torch.int32)
+        n_vectors = vectors.shape[1]
+        aligned = torch.nn.functional.pad(_padded_to(8, vectors), (0, -n_vectors % 16))  # lines of whole 64 bytes
+        table = torch.einsum("vb,qbm->qvm", _signs_of_bits(4), aligned.unflatten(0, (-1, 4)))
+        parts = [part.flatten(0, 1).contiguous() for part in table.split(max(1, _CACHED_BYTES // table[0].nbytes))]
 
         def products(stored: Tensor) -> Tensor:
             halves = torch.stack((stored & 15, stored >> 4), dim=2).flatten(1)
-            return torch.nn.functional.embedding_bag(halves.int().add_(first_line), table, mode="sum")
+            total = torch.zeros(len(stored), table.shape[2])
+            for part, values in zip(parts, halves.split([len(part) // 16 for part in parts], dim=1), strict=True):
+                lines = values.int() + torch.arange(0, len(part), 16, dtype=torch.int32)
+                total += torch.nn.functional.embedding_bag(lines, part, mode="sum")
+            return total[:, :n_vectors]
 
         return products
 
