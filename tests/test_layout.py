@@ -31,5 +31,8 @@ def test_no_file_holds_two_concepts(module):
 def test_nothing_is_pickled_and_no_remote_code_is_run():
     for module in MODULES:
         text = (ROOT / module).read_text()
+        if module == Path("lessexp/training/safe_load.py"):  # the one place that reads what torch.save wrote
+            assert text.count("torch.load(") == text.count("torch.load(path, weights_only=True") == 1
+            text = text.replace("torch.load(", "")
         for word in ("import pickle", "torch.load(", "torch.save(", "trust_remote_code=True", "shell=True"):
             assert word not in text, f"{module}: {word}"
