@@ -5,7 +5,7 @@ A parameter's name is the one it has in ``adapter_model.safetensors``, e.g.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,23 @@ def _public_name(name: str) -> str:
     return name.replace(f".{_ADAPTER}.", ".")
 
 
+_WRAPPERS = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod"}
+
+
+def public_name_of_saved(name: str) -> str:
+    """The public name of a parameter as another trainer may have written it.
+
+    Parts that wrappers put in (FSDP, activation checkpointing, torch.compile), what stands before peft's
+    ``base_model`` (``module.`` of DDP, the attribute of a LightningModule) and the adapter's own name are left out.
+    """
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    if "base_model" in parts:
+        parts = parts[parts.index("base_model") :]
+    if len(parts) >= 3 and parts[-3] in ("lora_A", "lora_B"):
+        del parts[-2]
+    return ".".join(parts)
+
+
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The adapter's parameters by public name, in the model's order."""
     return {
@@ -130,13 +147,13 @@ def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def check_names(tensors: Mapping[str, Tensor], *, expected: Sequence[str]) -> None:
+def check_names(names: Collection[str], *, expected: Sequence[str]) -> None:
     """Compare parameter names.
 
     Raises:
         AdapterMismatchError: naming the first one that is missing or unknown.
     """
-    if missing := [name for name in expected if name not in tensors]:
+    if missing := [name for name in expected if name not in names]:
         raise AdapterMismatchError(f"{len(missing)} parameters are missing, the first is {missing[0]}")
-    if unknown := [name for name in tensors if name not in set(expected)]:
+    if unknown := [name for name in names if name not in set(expected)]:
         raise AdapterMismatchError(f"{len(unknown)} parameters are unknown, the first is {unknown[0]}")

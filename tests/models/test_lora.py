@@ -9,6 +9,7 @@ from lessexp.models.lora import (
     copy_into,
     lora_layers,
     lora_parameters,
+    public_name_of_saved,
     read_adapter,
     save_adapter,
 )
@@ -100,3 +101,24 @@ def test_an_adapter_that_does_not_fit_is_refused_by_name(lora_model, change, mes
 def test_the_adapter_is_float32_over_a_bfloat16_model(model_folder):
     model = attach_lora(load_causal_lm(model_folder, dtype="bfloat16", device="cpu"), LORA, seed=0)
     assert {parameter.dtype for parameter in lora_parameters(model).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "base_model.model.layers.0.q_proj.lora_A.weight",
+        "base_model.model.layers.0.q_proj.lora_A.default.weight",
+        "base_model.model.layers.0.q_proj.lora_A.mine.weight",
+        "module.base_model.model.layers.0.q_proj.lora_A.default.weight",
+        "_fsdp_wrapped_module.base_model.model.layers.0._fsdp_wrapped_module.q_proj.lora_A.default.weight",
+        "model._orig_mod.base_model.model.layers.0._checkpoint_wrapped_module.q_proj.lora_A.weight",
+    ],
+)
+def test_a_parameter_has_one_public_name_whatever_wrapped_it(spelling):
+    assert public_name_of_saved(spelling) == "base_model.model.layers.0.q_proj.lora_A.weight"
+
+
+def test_the_models_own_names_become_the_public_ones(base):
+    model = attach_lora(base, LORA, seed=0)
+    own = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert [public_name_of_saved(name) for name in own] == list(lora_parameters(model))
