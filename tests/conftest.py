@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,39 @@ def tokenized(rows: list[Row], tokenizer: PreTrainedTokenizerFast, chat_format: 
 def batch(tokenized: list[TokenizedRow], tokenizer: PreTrainedTokenizerFast) -> Batch:
     """Five rows of different lengths, padded."""
     return collate(tokenized[:5], pad_token_id=tokenizer.pad_token_id)
+
+
+@pytest.fixture(scope="session")
+def trainer_run(model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path_factory) -> Path:
+    """A real run of the Hugging Face Trainer: six steps, ``checkpoint-3`` and ``checkpoint-6``. Not to be changed."""
+    from transformers import Trainer, TrainingArguments
+
+    folder = tmp_path_factory.mktemp("trainer")
+    rows, _ = tokenize_rows(make_rows(12), tokenizer=tokenizer, chat_format=TuluFormat(tokenizer), max_length=512)
+
+    def tensors(some: list[TokenizedRow]) -> dict[str, torch.Tensor]:
+        batch = collate(some, pad_token_id=tokenizer.pad_token_id)
+        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+    settings = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=6,
+        per_device_train_batch_size=4,
+        learning_rate=8e-3,
+        lr_scheduler_type="linear",
+        warmup_steps=2,
+        save_steps=3,
+        logging_steps=1,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")  # the Trainer's own, which no user of this program sees
+        model = attach_lora(load_causal_lm(model_folder, dtype="float32", device="cpu"), LORA, seed=0)
+        Trainer(model=model, args=settings, train_dataset=rows, data_collator=tensors).train()
+    return folder
 
 
 @pytest.fixture

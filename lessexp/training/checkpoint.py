@@ -7,6 +7,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,12 +31,12 @@ class TrainerState:
     """Where training stood when the checkpoint was written.
 
     Attributes:
-        epoch: counts from 1.
+        epoch: counts from 1; the place in the order of steps where another trainer wrote the checkpoint.
         step: optimizer steps taken.
         betas: decay rates of the moments.
         eps: Adam's ε.
-        mean_learning_rate: over this epoch's steps.
-        seed: of the run.
+        mean_learning_rate: over the steps since the checkpoint before.
+        seed: of the run; ``None`` where another trainer did not say.
     """
 
     epoch: int
@@ -43,7 +44,7 @@ class TrainerState:
     betas: tuple[float, float]
     eps: float
     mean_learning_rate: float
-    seed: int
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,14 @@ def moments_by_name(
 
 
 def write_checkpoint(folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> None:
-    """Write a checkpoint; the folder appears whole or not at all."""
-    exp_avg, exp_avg_sq = moments_by_name(model, optimizer)
+    """Write a checkpoint of a model in training; the folder appears whole or not at all."""
+    write_parts(folder, model, *moments_by_name(model, optimizer), state)
+
+
+def write_parts(
+    folder: Path, model: PeftModel, exp_avg: Mapping[str, Tensor], exp_avg_sq: Mapping[str, Tensor], state: TrainerState
+) -> None:
+    """Write a checkpoint from a model that holds its adapter, and moments by public name."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     save_adapter(model, partial)
