@@ -43,7 +43,7 @@ class Donor:
 
 
 def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]:
-    """Finished stores beside the one ordered that differ from it in nothing but their rows.
+    """Finished stores beside the one ordered that differ from it in nothing but their rows and further checkpoints.
 
     Args:
         order: of the store to be filled.
@@ -52,9 +52,10 @@ def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]
     found = []
     for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
         fields = json.loads((complete.parent / "key.json").read_text())
-        if complete.parent != order.folder and {**fields, "rows": None} == {**order.fields, "rows": None}:
+        free = {"rows": None, "checkpoints": None}
+        if complete.parent != order.folder and fields | free == {**order.fields} | free:
             store = GradientDatastore.open(complete.parent)
-            if store.manifest.checkpoint_hashes == checkpoint_hashes:
+            if checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
                 found.append(Donor(store))
     return found
 

@@ -7,14 +7,14 @@ from lessexp.data.rows import Row, subtask_names
 from lessexp.influence.similarity import SubtaskVector, score, subtasks_of
 from lessexp.selection.base import Scores
 from lessexp.selection.representation import store_of
-from lessexp.training.checkpoint import checkpoints_in, read_trainer_state
+from lessexp.training.checkpoint import epoch_folder, read_trainer_state
 
 
 class InfluenceSelector:
     """Scores rows by influence (LESS, arXiv:2402.04333).
 
     Args:
-        warmup: folder of the warm-up checkpoints, whose mean learning rates are the weights.
+        warmup: folder of the warm-up checkpoints; the mean learning rates of those in the stores are the weights.
         pool_store: folder of the pool's datastore.
         target_store: folder of the target's datastore.
         subtask_vector: see `lessexp.influence.similarity.score`.
@@ -34,7 +34,8 @@ class InfluenceSelector:
         """
         pool_store = store_of(self.pool_store, pool, "pool")
         target_store = store_of(self.target_store, target, "target")
-        weights = [read_trainer_state(folder).mean_learning_rate for folder in checkpoints_in(self.warmup)]
+        folders = [epoch_folder(self.warmup, epoch) for epoch in pool_store.checkpoints]
+        weights = [read_trainer_state(folder).mean_learning_rate for folder in folders]
         influence = score(pool_store, target_store, weights, subtask_vector=self.subtask_vector)
         scored = [row for row, name in enumerate(pool_store.ids) if name not in pool_store.excluded]
         subtasks, column = subtask_names(target), subtasks_of(target_store).index

@@ -26,10 +26,10 @@ from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
 from lessexp.models.lora import LoraSettings, attach_lora
 from lessexp.models.source import folder_fingerprint, model_folder
 from lessexp.selection.top_k import budget
+from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, plain
 from lessexp.stages.progress import say
 from lessexp.stages.store_settings import StoreSettings, store_settings
-from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, epoch_of
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,10 @@ class Experiment:
     @cached_property
     def warmup_fields(self) -> dict[str, Any]:
         """All that determines the warm-up checkpoints and how they read rows."""
-        checkpoints = self._checkpoints_given if self.cfg.warmup.path else self._checkpoints_to_train
+        if self.cfg.warmup.path:
+            checkpoints = given_checkpoint_fields(Path(self.cfg.warmup.path))
+        else:
+            checkpoints = self._checkpoints_to_train
         return {"format": 1, "lora": plain(self.cfg.lora)} | self._reader_fields | checkpoints
 
     @property
@@ -200,11 +203,6 @@ class Experiment:
             "chat_format": plain(self.cfg.chat_format),
             "max_length": self.cfg.max_length,
         }
-
-    @property
-    def _checkpoints_given(self) -> dict[str, Any]:
-        folders = checkpoints_in(Path(self.cfg.warmup.path))
-        return {"checkpoints": {str(epoch_of(folder)): checkpoint_hash(folder) for folder in folders}}
 
     @property
     def _checkpoints_to_train(self) -> dict[str, Any]:
@@ -226,6 +224,7 @@ class Experiment:
         return {
             "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
+            **chosen_checkpoint_fields(self.cfg),
             "direction": plain(direction),
             "projection": store.projection_fields,
             "dtype": store.dtype,

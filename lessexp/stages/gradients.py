@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -20,12 +19,13 @@ from lessexp.gradients.memory import Batches, tokens_that_fit
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.gradients.projection import ProjectorStack
 from lessexp.models.lora import copy_into
+from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import progress_bar, say
 from lessexp.stages.store_settings import StoreSettings
-from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, epoch_of, read_checkpoint
+from lessexp.training.checkpoint import checkpoint_hash, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _fill(
     """Fill the stores ordered in one pass; the record of each."""
     cfg, device = experiment.cfg, experiment.device
     rows = sort_by_length(side.rows)
-    checkpoints = {epoch_of(folder): folder for folder in checkpoints_in(Path(cfg.paths.warmup))}
+    checkpoints = checkpoint_folders(cfg)
     settings = {experiment.artifact_folder(side.kind, side.fields(store)): store for store in experiment.stores}
     projectors = ProjectorStack([instantiate(settings[order.folder].projection) for order in orders])
 

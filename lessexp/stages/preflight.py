@@ -1,6 +1,6 @@
 """What cannot work is found here, before anything is computed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lessexp.reports.results import RESULTS_FILE
 from lessexp.selection.top_k import budget
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
-from lessexp.training.checkpoint import checkpoints_in
+from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES
 
 _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
@@ -128,10 +128,26 @@ def _check_that_another_model_selects(experiment: Experiment) -> None:
 
 
 def _check_warmup(experiment: Experiment) -> None:
-    if path := experiment.cfg.warmup.path:
-        if not checkpoints_in(Path(path)):
+    path = experiment.cfg.warmup.path
+    if path:
+        folders = checkpoints_in(Path(path))
+        if not folders:
             raise ExperimentError(f"warmup.path={path} holds no folder epoch=1, epoch=2, ...; give a warm-up's folder")
-        return
+        _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
+    else:
+        _check_warmup_to_train(experiment)
+        _check_checkpoints_chosen(experiment, range(1, experiment.cfg.warmup.training.epochs + 1))
+
+
+def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> None:
+    chosen = experiment.cfg.warmup.checkpoints
+    if chosen is not None and not (chosen and set(chosen) <= set(there) and len(set(chosen)) == len(chosen)):
+        raise ExperimentError(
+            f"warmup.checkpoints={list(chosen)} must name one or more of the checkpoints {list(there)}, each once"
+        )
+
+
+def _check_warmup_to_train(experiment: Experiment) -> None:
     fraction = experiment.cfg.warmup.fraction
     if not 0 < fraction <= 1:
         raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {fraction}")

@@ -12,6 +12,7 @@ from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
 from lessexp.selection.top_k import ranking, winning_subtask
+from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
@@ -27,12 +28,11 @@ def _score_table(scores: Scores, score: torch.Tensor, datasets: dict[str, str]) 
     return pa.table(columns)
 
 
-def _checkpoint_table(scores: Scores) -> pa.Table:
+def _checkpoint_table(scores: Scores, epochs: Sequence[int]) -> pa.Table:
     """One line for each checkpoint and example, so that any other aggregation starts from here."""
-    n_checkpoints, n_scored, _ = scores.by_checkpoint.shape
     columns: dict[str, Any] = {
-        "checkpoint": [index + 1 for index in range(n_checkpoints) for _ in range(n_scored)],
-        "example_id": scores.example_ids * n_checkpoints,
+        "checkpoint": [epoch for epoch in epochs for _ in scores.example_ids],
+        "example_id": scores.example_ids * len(epochs),
     }
     flat = scores.by_checkpoint.flatten(0, 1)
     columns |= {name: flat[:, index].numpy() for index, name in enumerate(scores.subtasks)}
@@ -70,7 +70,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     datasets = {example_id: row.dataset for example_id, row in pool.items()}
     pyarrow.parquet.write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
     if scores.by_checkpoint is not None:
-        pyarrow.parquet.write_table(_checkpoint_table(scores), folder / "scores_by_checkpoint.parquet")
+        table = _checkpoint_table(scores, list(checkpoint_folders(cfg)))
+        pyarrow.parquet.write_table(table, folder / "scores_by_checkpoint.parquet")
     copies = {name: f"a copy of '{original}', which scores higher" for name, original in original_of.items()}
     excluded = _excluded_table(experiment.unusable | scores.excluded | copies)
     pyarrow.parquet.write_table(excluded, folder / "excluded.parquet")

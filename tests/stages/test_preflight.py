@@ -42,6 +42,8 @@ from tests.conftest import make_rows
         (["datastore.also=[{dtype:int3}]"], ExperimentError, "datastore.dtype must be one of .*int1, got 'int3'"),
         (["gradients.tokens_per_batch=0"], ExperimentError, "tokens_per_batch must be a number above 0 or auto, got 0"),
         (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1"),
+        (["warmup.checkpoints=[1,3]"], ExperimentError, r"checkpoints=\[1, 3\] must name .* the checkpoints \[1, 2\]"),
+        (["warmup.checkpoints=[]"], ExperimentError, r"checkpoints=\[\] must name one or more"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
         (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
     ],
