@@ -142,3 +142,12 @@ def test_another_model_can_select():
 def test_an_unknown_option_lists_what_there_is():
     with pytest.raises((MissingConfigException, ConfigCompositionException), match=r"(?s)less.*random"):
         composed("selector=lesss")
+
+
+def test_importing_a_warmup_keeps_the_keys_of_a_trained_one():
+    keys = ("path", "fraction", "training", "checkpoints")
+    trained, imported = composed("warmup.path=/w").warmup, composed("warmup=import", "warmup.path=/w").warmup
+    assert all(trained[key] == imported[key] for key in keys)
+    assert trained.importer is None
+    assert imported.importer.path == "/w"
+    assert composed("model=llama2_7b", "warmup=import", "warmup.fraction=0.1").warmup.fraction == 0.1

@@ -30,6 +30,7 @@ from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoin
 from lessexp.stages.configuration import instantiate, lora_settings, plain
 from lessexp.stages.progress import say
 from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.training.imports import ImportedWarmup
 
 
 @dataclass(frozen=True)
@@ -188,11 +189,18 @@ class Experiment:
     @cached_property
     def warmup_fields(self) -> dict[str, Any]:
         """All that determines the warm-up checkpoints and how they read rows."""
-        if self.cfg.warmup.path:
+        if self.imported_warmup:
+            checkpoints = self.imported_warmup.fields
+        elif self.cfg.warmup.path:
             checkpoints = given_checkpoint_fields(Path(self.cfg.warmup.path))
         else:
             checkpoints = self._checkpoints_to_train
         return {"format": 1, "lora": plain(self.cfg.lora)} | self._reader_fields | checkpoints
+
+    @cached_property
+    def imported_warmup(self) -> ImportedWarmup | None:
+        """The checkpoints of another trainer, if they take the place of a warm-up."""
+        return instantiate(self.cfg.warmup.importer) if self.cfg.warmup.importer else None
 
     @property
     def _reader_fields(self) -> dict[str, Any]:
@@ -263,7 +271,8 @@ class Experiment:
         for stage in self.cfg.selector.stages:
             for kind, fields in self._built_by(stage).items():
                 self.cfg.paths[kind] = str(self.artifact_folder(kind, fields))
-        self.cfg.paths.warmup = self.cfg.warmup.path or self.cfg.paths.warmup
+        if self.cfg.warmup.importer is None:
+            self.cfg.paths.warmup = self.cfg.warmup.path or self.cfg.paths.warmup
 
     def _built_by(self, stage: str) -> dict[str, dict[str, Any]]:
         """All that determines each artifact that a stage builds, by kind."""

@@ -129,10 +129,18 @@ def _check_that_another_model_selects(experiment: Experiment) -> None:
 
 def _check_warmup(experiment: Experiment) -> None:
     path = experiment.cfg.warmup.path
-    if path:
+    if experiment.cfg.warmup.importer:
+        if not path:
+            raise ExperimentError("warmup=import needs warmup.path=..., the folder that holds the checkpoints")
+        experiment.imported_warmup.check(experiment.selection_model.lora)
+        _check_checkpoints_chosen(experiment, range(1, len(experiment.imported_warmup.checkpoints) + 1))
+    elif path:
         folders = checkpoints_in(Path(path))
         if not folders:
-            raise ExperimentError(f"warmup.path={path} holds no folder epoch=1, epoch=2, ...; give a warm-up's folder")
+            raise ExperimentError(
+                f"warmup.path={path} holds no folder epoch=1, epoch=2, ...; give a warm-up's folder, "
+                "or warmup=import for checkpoints of another trainer"
+            )
         _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
     else:
         _check_warmup_to_train(experiment)

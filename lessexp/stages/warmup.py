@@ -1,4 +1,4 @@
-"""warmup: train an adapter on a random share of the pool, one checkpoint an epoch."""
+"""warmup: train an adapter on a random share of the pool, one checkpoint an epoch, or import checkpoints."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lessexp.artifacts import Artifact
 from lessexp.data.seeds import generator_for
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.stages.configuration import training_settings
@@ -14,6 +15,7 @@ from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 from lessexp.training.fit import fit
+from lessexp.training.imports import ImportedWarmup
 
 
 def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[TokenizedRow]:
@@ -22,9 +24,23 @@ def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[Tokenize
     return [rows[index] for index in order[:n]]
 
 
+def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:
+    """Convert another trainer's checkpoints or take those converted before."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        model = experiment.selection_model.load_with_adapter(seed=experiment.cfg.seed)
+        n_checkpoints = imported.convert(model, folder, announce=lambda text: say(f"warmup: {text}"))
+        say(f"warmup: {n_checkpoints} checkpoints of {imported.root} are imported")
+        return {"n_checkpoints": n_checkpoints, "flops": 0}
+
+    return experiment.build("warmup", experiment.warmup_fields, build)
+
+
 def run(experiment: Experiment) -> dict[str, Any]:
     """Build the warm-up checkpoints or take those that are there."""
     cfg = experiment.cfg
+    if experiment.imported_warmup:
+        return {"artifacts": {"warmup": _import(experiment, experiment.imported_warmup)}}
     if cfg.warmup.path:
         say(f"warmup: the checkpoints of {cfg.warmup.path} are used")
         return {}

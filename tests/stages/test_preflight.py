@@ -8,6 +8,8 @@ from lessexp.errors import MissingFileError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.selection.top_k import BudgetError
 from lessexp.stages.configuration import ExperimentError
+from lessexp.training.foreign_adapter import ForeignAdapterError
+from lessexp.training.foreign_checkpoint import ForeignCheckpointError
 from tests.conftest import make_rows
 
 
@@ -41,7 +43,9 @@ from tests.conftest import make_rows
         ),
         (["datastore.also=[{dtype:int3}]"], ExperimentError, "datastore.dtype must be one of .*int1, got 'int3'"),
         (["gradients.tokens_per_batch=0"], ExperimentError, "tokens_per_batch must be a number above 0 or auto, got 0"),
-        (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1"),
+        (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1.*or warmup=import"),
+        (["warmup=import"], ExperimentError, "warmup=import needs warmup.path="),
+        (["warmup=import", "warmup.path=/nowhere"], ForeignCheckpointError, "warmup.path=/nowhere is no folder"),
         (["warmup.checkpoints=[1,3]"], ExperimentError, r"checkpoints=\[1, 3\] must name .* the checkpoints \[1, 2\]"),
         (["warmup.checkpoints=[]"], ExperimentError, r"checkpoints=\[\] must name one or more"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
@@ -97,3 +101,11 @@ def test_a_finished_run_is_not_written_over(make_experiment, tmp_path):
     (tmp_path / "run" / "results.json").write_text("{}")
     with pytest.raises(ExperimentError, match="holds a finished run"):
         make_experiment()
+
+
+def test_an_imported_adapter_of_other_settings_is_refused_with_the_key_to_set(make_experiment, trainer_run):
+    given = ["warmup=import", f"warmup.path={trainer_run}"]
+    with pytest.raises(ForeignAdapterError, match=r"r is 4, the run has lora\.rank=16; set lora\.rank=4"):
+        make_experiment(*given)
+    with pytest.raises(ExperimentError, match=r"checkpoints=\[3\] must name .* \[1, 2\]"):
+        make_experiment(*given, "lora.rank=4", "lora.alpha=8", "warmup.checkpoints=[3]")

@@ -1,7 +1,13 @@
+import pyarrow.parquet
 import pytest
+import torch
+from transformers import Trainer
 
-from lessexp.stages import warmup
-from lessexp.training.checkpoint import checkpoints_in
+from lessexp.models.causal_lm import load_causal_lm
+from lessexp.models.lora import attach_lora, copy_into, read_adapter
+from lessexp.stages import gradients, select, warmup
+from lessexp.training.checkpoint import TrainerState, checkpoints_in, epoch_folder, write_checkpoint
+from tests.conftest import LORA
 from tests.stages.conftest import read_json
 
 
@@ -47,3 +53,43 @@ def test_a_warmup_that_lost_its_last_epochs_goes_on_to_the_same_end(make_experim
         shutil.rmtree(folder)
     warmup.run(make_experiment("warmup.training.epochs=3", run="second"))
     assert {path: path.read_bytes() for path in root.rglob("*.safetensors")} == whole
+
+
+OF_THE_TRAINER = ("warmup=import", "lora.rank=4", "lora.alpha=8")
+
+
+def selected_scores(experiment):
+    """Scores by id and subtask after the three stages that select."""
+    for stage in (warmup, gradients, select):
+        stage.run(experiment)
+    return pyarrow.parquet.read_table(experiment.run_folder / "scores.parquet").to_pydict()
+
+
+def test_imported_checkpoints_select_as_the_same_checkpoints_in_our_own_format(
+    make_experiment, trainer_run, model_folder, tmp_path
+):
+    """Ours are written by `write_checkpoint` from an optimizer that has loaded the Trainer's own state."""
+    for epoch, (step, rate) in enumerate({3: 4e-3, 6: 4e-3}.items(), start=1):
+        model = attach_lora(load_causal_lm(model_folder, dtype="float32", device="cpu"), LORA, seed=0)
+        copy_into(model, read_adapter(trainer_run / f"checkpoint-{step}"))
+        optimizer = Trainer(model=model).create_optimizer()
+        optimizer.load_state_dict(torch.load(trainer_run / f"checkpoint-{step}" / "optimizer.pt", weights_only=True))
+        state = TrainerState(epoch, step, betas=(0.9, 0.999), eps=1e-8, mean_learning_rate=rate, seed=0)
+        write_checkpoint(epoch_folder(tmp_path / "ours", epoch), model, optimizer, state)
+    imported = make_experiment(*OF_THE_TRAINER, f"warmup.path={trainer_run}", run="imported")
+    ours = make_experiment(*OF_THE_TRAINER[1:], f"warmup.path={tmp_path / 'ours'}", run="ours")
+    scores = selected_scores(imported)
+    assert scores == selected_scores(ours)
+    assert len(set(scores["score"])) == len(scores["score"]) == 24
+
+
+def test_an_import_is_an_artifact_that_a_second_run_reuses(make_experiment, trainer_run, capsys):
+    given = (*OF_THE_TRAINER, f"warmup.path={trainer_run}")
+    first = warmup.run(make_experiment(*given))["artifacts"]["warmup"]
+    assert "2 checkpoints of" in capsys.readouterr().out
+    assert first.record == {"n_checkpoints": 2, "flops": 0}
+    assert (first.folder / "COMPLETE").exists()
+    second = warmup.run(make_experiment(*given, run="second"))["artifacts"]["warmup"]
+    assert (second.reused, second.folder) == (True, first.folder)
+    other_rates = make_experiment(*given, "warmup.learning_rates=[2e-5,1e-5]", run="other rates")
+    assert other_rates.cfg.paths.warmup != str(first.folder)
