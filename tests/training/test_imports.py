@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 from transformers import Trainer
 
 from lessexp.data.datamodule import InstructionDataModule
@@ -122,19 +123,31 @@ def test_rates_that_nobody_logged_come_from_the_optimizers_and_are_pointed_out(r
         convert(run, into="none")
 
 
-def test_names_as_fsdp_writes_them_give_the_same_checkpoint_as_numbers(run, convert, fresh_model):
-    expected, _ = convert(run)
-    spelled = [
+def as_fsdp1_names_it(model, saved):
+    """A state by number as FSDP's first version would name it, in an order of its own."""
+    names = [
         "_fsdp_wrapped_module." + name.replace(".self_attn", "._fsdp_wrapped_module.self_attn")
-        for name, parameter in fresh_model().named_parameters()
+        for name, parameter in model.named_parameters()
         if parameter.requires_grad
     ]
+    groups = [
+        group | {"params": [names[number] for number in reversed(group["params"])]} for group in saved["param_groups"]
+    ]
+    return {"state": {names[number]: state for number, state in saved["state"].items()}, "param_groups": groups}
+
+
+def as_fsdp2_saves_it(model, saved):
+    """What the function that accelerate calls under FSDP's second version returns."""
+    optimizer = Trainer(model=model).create_optimizer()
+    optimizer.load_state_dict(saved)
+    return get_optimizer_state_dict(model, optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+@pytest.mark.parametrize("by_name", [as_fsdp1_names_it, as_fsdp2_saves_it])
+def test_states_by_name_as_fsdp_saves_them_give_the_same_checkpoint_as_by_number(run, convert, fresh_model, by_name):
+    expected, _ = convert(run)
     for folder in run.glob("checkpoint-*"):
-        saved = saved_by_torch(folder / "optimizer.pt")
-        saved["state"] = {spelled[number]: state for number, state in saved["state"].items()}
-        for group in saved["param_groups"]:
-            group["params"] = [spelled[number] for number in reversed(group["params"])]
-        torch.save(saved, folder / "optimizer.bin")
+        torch.save(by_name(fresh_model(), saved_by_torch(folder / "optimizer.pt")), folder / "optimizer.bin")
         (folder / "optimizer.pt").unlink()
     for named, numbered in zip(convert(run, into="named")[0], expected, strict=True):
         assert named.state == numbered.state
