@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lessexp.artifacts import Artifact
+from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
 from lessexp.reports import tracking
 from lessexp.stages import evaluate, finetune, gradients, report, representations, select, warmup
@@ -37,6 +38,8 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     experiment = Experiment(cfg, run_folder)
     preflight(experiment)
     experiment.set_artifact_paths()
+    for warning in count_warnings(experiment.pool_counts):
+        say(warning)
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")

@@ -15,8 +15,12 @@ from lessexp.stages.configuration import lora_settings, training_settings
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = [
-    f"{file.parent.name}={file.stem}" for file in sorted((ROOT / "conf").glob("*/*.yaml")) if file.stem != "paper"
+    f"{file.parent.relative_to(ROOT / 'conf')}={file.stem}"
+    for file in sorted((ROOT / "conf").glob("*/**/*.yaml"))
+    if file.stem != "paper"
 ]
+# What an option goes with, where it needs another.
+COMPANIONS = {"benchmark": "target={name}", "data/columns": "data=hf"}
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
@@ -62,7 +66,7 @@ def test_every_option_composes_and_resolves_and_its_targets_import(option):
     from hydra.utils import get_object
 
     group, name = option.split("=")
-    cfg = composed(option, *([f"target={name}"] if group == "benchmark" else []))
+    cfg = composed(option, *([COMPANIONS[group].format(name=name)] if group in COMPANIONS else []))
     assert len(list(values(cfg))) > 50
     found = list(targets(cfg))
     assert found
@@ -80,6 +84,7 @@ def test_every_sweep_composes(sweep):
 def test_naming_a_large_model_brings_the_papers_recipe(model):
     cfg = composed("selector=less", f"model={model}")
     assert cfg.data._target_ == "lessexp.data.pool.less_pool"
+    assert sum(cfg.data.counts.values()) == 270_679
     assert cfg.target._target_ == "lessexp.data.target.mmlu_target"
     assert cfg.benchmark._target_ == "lessexp.evaluation.mmlu.MMLUBenchmark"
     assert (cfg.lora.rank, cfg.lora.alpha, cfg.lora.dropout) == (128, 512, 0.1)
@@ -99,6 +104,16 @@ def test_parts_of_the_recipe_can_be_exchanged():
     assert cfg.benchmark.path == "b.jsonl"
     assert cfg.lora.rank == 128
     assert composed("model=llama2_7b", "recipe=smollm2_135m").lora.rank == 16
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("data.counts=null", None), ("data.counts.dolly=null", None), ("data.counts={dolly:14996}", 14996)],
+)
+def test_expected_counts_can_be_changed_or_given_up(override, expected):
+    counts = composed("model=llama2_7b", override).data.counts
+    assert (counts and counts.dolly) == expected
+    assert counts is None or counts.cot == 100_000
 
 
 def test_a_local_path_is_also_the_selection_models():

@@ -16,9 +16,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from lessexp.data.chat_format import TuluFormat
-from lessexp.data.pool import DataUnavailableError, jsonl_pool
+from lessexp.data.pool import DataUnavailableError
 from lessexp.data.reasoning_gym import reasoning_gym_rows
-from lessexp.data.rows import Row
+from lessexp.data.rows import Row, read_rows
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, sort_by_length, split_by_tokens, tokenize_rows
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer, per_example_loss
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
@@ -47,7 +47,7 @@ def mixed_rows(n: int, *, seed: int) -> list[Row]:
         DataUnavailableError: the files hold fewer rows.
     """
     if data := os.environ.get("LESSEXP_DATA"):
-        pool = jsonl_pool([f"{data}/train/*.jsonl"])
+        pool = read_rows(sorted(Path(data, "train").glob("*.jsonl")))
         if n > len(pool):
             raise DataUnavailableError(f"{data}/train holds {len(pool)} rows, {n} are needed; lower --rows")
         return random.Random(seed).sample(pool, n)

@@ -1,4 +1,4 @@
-"""Where the rows to choose from come from. Every loader returns a list of rows with unique ids."""
+"""Where the rows to choose from come from. Loaders of files name their source, and read nothing yet."""
 
 import glob
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from lessexp.data.rows import Row, read_rows
+from lessexp.data.source import ExpectedCounts, RowFiles
 from lessexp.errors import MissingFileError, UserError
 
 LESS_SOURCES = ("flan_v2", "cot", "dolly", "oasst1")
@@ -17,15 +17,15 @@ class DataUnavailableError(UserError, RuntimeError):
     """Data that could not be fetched; the message says which key takes a local path."""
 
 
-def jsonl_pool(paths: Sequence[str] | str) -> list[Row]:
+def jsonl_pool(paths: Sequence[str] | str, *, counts: ExpectedCounts | None) -> RowFiles:
     """Rows of anybody's files.
 
     Args:
         paths: files or glob patterns, read in the order given (a pattern's files in name order).
+        counts: see `lessexp.data.source.RowSource`.
 
     Raises:
         MissingFileError: a path or pattern matches nothing.
-        RowError: see `lessexp.data.rows.read_rows`.
     """
     files: list[str] = []
     for pattern in [paths] if isinstance(paths, str) else paths:
@@ -37,16 +37,17 @@ def jsonl_pool(paths: Sequence[str] | str) -> list[Row]:
         files += matches
     if not files:
         raise MissingFileError("data.paths is empty: name at least one .jsonl, .jsonl.gz or .parquet file")
-    return read_rows(files)
+    return RowFiles([Path(file) for file in files], counts)
 
 
-def less_pool(path: str | None, repo_id: str) -> list[Row]:
+def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None) -> RowFiles:
     """The paper's pool: FLAN V2, CoT, Dolly and OASST1, in this order.
 
     Args:
         path: local folder that holds ``<source>_data.jsonl`` or ``<source>.jsonl`` for each
             source, at any depth; ``None`` fetches ``repo_id`` from the Hugging Face hub.
         repo_id: the hub's name of the data set.
+        counts: rows by source; see `lessexp.data.source.RowSource`.
 
     Raises:
         DataUnavailableError: the hub cannot be reached.
@@ -63,7 +64,7 @@ def less_pool(path: str | None, repo_id: str) -> list[Row]:
                 "set data.path to the folder of the processed files"
             )
         files += found
-    return read_rows(files)
+    return RowFiles(files, counts)
 
 
 def _download(repo_id: str) -> Path:

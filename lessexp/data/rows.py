@@ -9,16 +9,19 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet
 
 from lessexp.errors import MissingFileError, UserError
 
 ROLES = ("system", "user", "assistant")
+_PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
 
 
 class RowError(UserError, ValueError):
@@ -134,7 +137,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_PARQUET_ROWS_AT_ONCE):
             for record in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", record
@@ -142,8 +145,60 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
         raise RowError(f"{path}: not a whole Parquet file ({error})") from error
 
 
+def read_records(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[str, Any]]:
+    """What row files hold, in the order given, not checked yet; each record with its file and line.
+
+    Args:
+        paths: ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` files.
+
+    Raises:
+        MissingFileError: a path does not exist.
+        RowError: a file cannot be decoded.
+    """
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file; give paths of .jsonl, .jsonl.gz or .parquet files")
+        yield from _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
+
+
+def checked_rows(records: Callable[[], Iterable[tuple[str, Any]]], *, is_target: bool = False) -> Iterator[Row]:
+    """Rows of decoded records, one at a time; of those that went by, eight bytes each are kept.
+
+    Args:
+        records: starts reading; each record comes with the place an error names. It is called once more to name
+            both places of an id that occurs twice.
+        is_target: see `parse_row`.
+
+    Raises:
+        RowError: a row breaks the format; or, once all are read, an id occurs twice.
+    """
+    hashes = array("q")
+    for where, record in records():
+        row = parse_row(record, where=where, is_target=is_target)
+        hashes.append(hash(row.example_id))
+        yield row
+    ordered = np.sort(np.frombuffer(hashes, dtype=np.int64))
+    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if repeated:
+        _refuse_duplicates(records(), repeated)
+
+
+def _refuse_duplicates(records: Iterable[tuple[str, Any]], hashes: set[int]) -> None:
+    """Find the id behind hashes that occurred twice; different ids may share one."""
+    first_seen: dict[str, str] = {}
+    for where, record in records:
+        example_id = record["id"]
+        if hash(example_id) not in hashes:
+            continue
+        if example_id in first_seen:
+            raise RowError(
+                f"{where}: id '{example_id}' was already used at {first_seen[example_id]}; ids must be unique"
+            )
+        first_seen[example_id] = where
+
+
 def read_rows(paths: Sequence[str | os.PathLike], *, is_target: bool = False) -> list[Row]:
-    """Read row files in the order given.
+    """Read row files in the order given, all into memory.
 
     Args:
         paths: ``.jsonl``, ``.jsonl.gz`` or ``.parquet`` files.
@@ -153,22 +208,7 @@ def read_rows(paths: Sequence[str | os.PathLike], *, is_target: bool = False) ->
         MissingFileError: a path does not exist.
         RowError: a row breaks the format, or an id occurs twice; both places are named.
     """
-    rows: list[Row] = []
-    first_seen: dict[str, str] = {}
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file; give paths of .jsonl, .jsonl.gz or .parquet files")
-        records = _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
-        for where, record in records:
-            row = parse_row(record, where=where, is_target=is_target)
-            if row.example_id in first_seen:
-                raise RowError(
-                    f"{where}: id '{row.example_id}' was already used at {first_seen[row.example_id]}; "
-                    "ids must be unique"
-                )
-            first_seen[row.example_id] = where
-            rows.append(row)
-    return rows
+    return list(checked_rows(lambda: read_records(paths), is_target=is_target))
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:

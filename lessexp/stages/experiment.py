@@ -18,7 +18,9 @@ from transformers import PreTrainedModel
 
 from lessexp.artifacts import Artifact, artifact_key, build_once
 from lessexp.data.chat_format import ChatFormat
-from lessexp.data.rows import Row, fingerprint
+from lessexp.data.counts import compare_counts
+from lessexp.data.rows import Row, checked_rows, fingerprint
+from lessexp.data.source import RowSource
 from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
 from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
@@ -124,7 +126,13 @@ class Experiment:
     @cached_property
     def pool(self) -> list[Row]:
         """The rows to choose from."""
-        return instantiate(self.cfg.data)
+        found = instantiate(self.cfg.data)
+        return list(checked_rows(found.records)) if isinstance(found, RowSource) else found
+
+    @cached_property
+    def pool_counts(self) -> dict[str, Any]:
+        """Rows of each data set beside those expected, see `lessexp.data.counts.compare_counts`."""
+        return compare_counts((row.dataset for row in self.pool), plain(self.cfg.data).get("counts"))
 
     @cached_property
     def target(self) -> list[Row]:

@@ -25,6 +25,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "task": experiment.target[0].task,
         "seed": cfg.seed,
         "fraction": cfg.selector.fraction,
+        "pool": experiment.pool_counts,
         "metrics": records["evaluate"]["metrics"],
         "selection": records["select"]["selection"],
         "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},

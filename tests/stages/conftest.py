@@ -48,9 +48,10 @@ def compose_config(tmp_path: Path, model_folder: Path) -> Callable[..., DictConf
     def make(*overrides: str) -> DictConfig:
         places = [
             f"model.path={model_folder}",
-            f"data.paths=[{tmp_path / 'pool.jsonl'}]",
             f"artifacts_dir={tmp_path / 'artifacts'}",
         ]
+        if not any(override.startswith("data=") for override in overrides):
+            places.append(f"data.paths=[{tmp_path / 'pool.jsonl'}]")
         if not any(override.startswith("target") for override in overrides):
             places.append(f"target.path={tmp_path / 'target.jsonl'}")
         return compose_from(*SHRUNK, *places, *overrides)

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -90,6 +91,18 @@ def test_given_checkpoints_stand_for_all_that_trained_them(make_experiment, buil
     assert base.cfg.paths.warmup == str(built_warmup)
     (built_warmup / "epoch=2" / "adapter_model.safetensors").write_bytes(b"other")
     assert make_experiment(given).warmup_fields != base.warmup_fields
+
+
+def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "toy").mkdir()
+    turns = [[{"from": "human", "value": f"{i}?"}, {"from": "gpt", "value": f"{i}!"}] for i in range(24)]
+    lines = [json.dumps({"conversations": conversation}) + "\n" for conversation in turns]
+    (tmp_path / "toy" / "train.jsonl").write_text("".join(lines))
+    given = ["data=hf", "data/columns=conversations", f"data.path={tmp_path / 'toy'}", "data.counts={toy: 25}"]
+    experiment = make_experiment(*given)
+    assert experiment.pool[7] == Row("toy", "toy-train-7", (("user", "7?"), ("assistant", "7!")))
+    assert experiment.pool_counts["differences"] == {"toy": {"expected": 25, "found": 24}}
 
 
 def test_another_pool_changes_the_warmup(make_experiment, tmp_path):

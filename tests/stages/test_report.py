@@ -5,7 +5,7 @@ from lessexp.reports.results import read_results
 def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()
-    run(compose_config(), folder)
+    run(compose_config("data.counts={sums:12,words:13}"), folder)
     results = read_results(folder)
     assert (results["selector"], results["model"], results["task"], results["seed"]) == ("less", "hf", "toy", 0)
     assert list(results["stages"]) == ["warmup", "gradients", "select", "finetune", "evaluate"]
@@ -13,9 +13,12 @@ def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     assert set(results["stages"]["gradients"]["artifacts"]) == {"pool_gradients", "target_gradients"}
     assert results["stages"]["gradients"]["flops"] > results["stages"]["warmup"]["flops"] > 0
     assert results["held_out"] is False
+    assert results["pool"]["found"] == {"sums": 12, "words": 12}
+    assert results["pool"]["differences"] == {"words": {"expected": 13, "found": 12}}
     assert results["versions"]["torch"]
     assert set(results["metrics"]["answer_nll"]) == {"base", "tuned"}
     shown = capsys.readouterr().out
     assert "sums (wanted)" in shown
+    assert "the pool holds 12 rows of 'words', 13 are expected" in shown
     assert "answer_nll, mean of subtasks" in shown
     assert f"{results['metrics']['answer_nll']['tuned']['mean']:.3f}" in shown

@@ -1,0 +1,89 @@
+from functools import partial
+
+import pytest
+
+from lessexp.data.columns import conversations, instruction_input_output, messages, prompt_completion
+from lessexp.data.rows import RowError
+
+WHERE = "data set 'x', split 'train', row 7"
+ANSWERED = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+BRIEFLY = {"role": "system", "content": "Be brief."}
+ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
+
+asked = partial(prompt_completion, where=WHERE, prompt="q", completion="a", system=None)
+alpaca = partial(
+    instruction_input_output, where=WHERE, instruction="instruction", input="input", output="output", system="system"
+)
+sharegpt = partial(conversations, where=WHERE, column="conversations", speaker="from", text="value", roles=ROLES)
+openai = partial(messages, where=WHERE, column="messages")
+
+
+def test_a_prompt_is_asked_and_a_completion_answers():
+    assert asked({"q": "2+2?", "a": "4", "s": "Be brief."}) == ANSWERED
+    with_system = partial(asked, system="s")
+    assert with_system({"q": "2+2?", "a": "4", "s": "Be brief."}) == [BRIEFLY, *ANSWERED]
+
+
+@pytest.mark.parametrize(
+    ("extra", "question", "system"),
+    [
+        ({"input": "3 and 4", "system": ""}, "Add.\n\n3 and 4", []),
+        ({"input": "", "system": None}, "Add.", []),
+        ({"input": None, "system": "Be brief."}, "Add.", [BRIEFLY]),
+    ],
+)
+def test_an_instruction_is_followed_by_its_input_where_there_is_one(extra, question, system):
+    found = alpaca({"instruction": "Add.", "output": "7"} | extra)
+    assert found == [*system, {"role": "user", "content": question}, {"role": "assistant", "content": "7"}]
+
+
+def test_a_data_set_may_have_no_column_of_inputs():
+    found = partial(alpaca, input=None, system=None)({"instruction": "2+2?", "output": "4"})
+    assert found == ANSWERED
+
+
+def test_speakers_become_roles():
+    turns = [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "2+2?"},
+        {"from": "gpt", "value": "4", "weight": None},
+    ]
+    assert sharegpt({"conversations": turns}) == [BRIEFLY, *ANSWERED]
+
+
+def test_messages_stay_as_they_are_and_text_in_parts_is_joined():
+    parts = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]
+    assert openai({"messages": [{"role": "user", "content": parts}, ANSWERED[1]]}) == ANSWERED
+    assert openai({"messages": [BRIEFLY, *ANSWERED]}) == [BRIEFLY, *ANSWERED]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "record", "complaint"),
+    [
+        (asked, {"question": "?", "a": "!"}, "there is no column 'q'; the columns are question, a"),
+        (asked, {"q": None, "a": "!"}, "column 'q': must be a string, it is None"),
+        (asked, {"q": "?", "a": ["!"]}, r"column 'a': must be a string, it is \['!'\]"),
+        (alpaca, {"instruction": "?", "input": 3, "output": "!"}, "column 'input': must be a string, it is 3"),
+        (alpaca, {"instruction": "?", "input": "", "output": "!"}, "there is no column 'system'"),
+        (sharegpt, {"conversations": "?"}, "column 'conversations': must be a list of turns, it is '?'"),
+        (
+            sharegpt,
+            {"conversations": [{"from": "bing", "value": "!"}]},
+            "column 'conversations', turn 1: 'from' is 'bing', which has no role",
+        ),
+        (
+            sharegpt,
+            {"conversations": [{"from": "gpt", "value": None}]},
+            "column 'conversations', turn 1: 'value' must be a string",
+        ),
+        (openai, {"messages": ["?"]}, r"column 'messages': must be a list of turns"),
+        (
+            openai,
+            {"messages": [*ANSWERED, {"role": "user", "content": [{"type": "image"}]}]},
+            "column 'messages', message 3: a part of its content is not text",
+        ),
+    ],
+)
+def test_a_row_that_does_not_fit_is_refused_naming_its_place_and_column(mapping, record, complaint):
+    with pytest.raises(RowError, match=f"^{WHERE}(:|,) {complaint}"):
+        mapping(record)
