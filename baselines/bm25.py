@@ -27,6 +27,7 @@ from jaxtyping import Float64
 from rich.progress import track
 
 from baselines.words import whole_text
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.errors import UserError
 from lessexp.selection.base import Scores
@@ -137,7 +138,7 @@ class BM25Selector:
                     rows = [row for row in target if row.subtask == subtask]
                     by_subtask[:, column] = mean_scores(index, [self._query(row, numbers) for row in rows])
                 del index  # closes the files
-        return Scores([row.example_id for row in pool], subtasks, torch.from_numpy(by_subtask))
+        return Scores(ids_of(pool), subtasks, torch.from_numpy(by_subtask))
 
     def _query(self, row: Row, numbers: dict[str, int]) -> list[int]:
         stems = map(self.stem, self.split(whole_text(row)))

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from baselines.hashed_ngrams import HashedNgrams, hashed_ngrams
 from baselines.words import whole_text
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.data.seeds import uniform_of
 from lessexp.errors import UserError
@@ -111,7 +112,7 @@ class DSIRSelector:
         )
         ratio = log_ratio(target_counts, self._counts(pool_ngrams), smoothing=self.smoothing)
         weights = torch.cat([self._weights(of_rows, ratio) for of_rows in pool_ngrams])
-        example_ids = [row.example_id for row in pool]
+        example_ids = ids_of(pool)
         noise = self.temperature * gumbel_noise(self.seed, example_ids)
         return Scores(example_ids, subtasks, (weights + noise[:, None]).float())
 

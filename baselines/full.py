@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.selection.base import Scores
 
@@ -14,4 +15,4 @@ class FullSelector:
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """Zero for every row and subtask."""
         subtasks = subtask_names(target)
-        return Scores([row.example_id for row in pool], subtasks, torch.zeros(len(pool), len(subtasks)))
+        return Scores(ids_of(pool), subtasks, torch.zeros(len(pool), len(subtasks)))

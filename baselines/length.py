@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.errors import UserError
 from lessexp.selection.base import Scores
@@ -39,4 +40,4 @@ class LengthSelector:
         lengths = [sum(len(content) for role, content in row.messages if role == "assistant") for row in pool]
         subtasks = subtask_names(target)
         scores = self.sign * torch.tensor(lengths, dtype=torch.float32)
-        return Scores([row.example_id for row in pool], subtasks, scores[:, None].expand(-1, len(subtasks)))
+        return Scores(ids_of(pool), subtasks, scores[:, None].expand(-1, len(subtasks)))

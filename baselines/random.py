@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.data.seeds import uniform_of
 from lessexp.selection.base import Scores
@@ -20,6 +21,6 @@ class RandomSelector:
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """One random number a row, the same for every subtask; it hangs on the seed and the row's id alone."""
         subtasks = subtask_names(target)
-        example_ids = [row.example_id for row in pool]
+        example_ids = ids_of(pool)
         noise = uniform_of(self.seed, "random selector", example_ids).float()
         return Scores(example_ids, subtasks, noise[:, None].expand(-1, len(subtasks)))

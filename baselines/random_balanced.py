@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from lessexp.data.arrow_rows import datasets_of
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.data.seeds import uniform_of
 from lessexp.selection.base import Scores
@@ -30,9 +32,9 @@ class RandomBalancedSelector:
 
         For any number of selected rows, the counts of two data sets that have rows left differ by one at most.
         """
-        example_ids = [row.example_id for row in pool]
+        example_ids = ids_of(pool)
         numbers: dict[str, int] = {}
-        dataset = np.array([numbers.setdefault(row.dataset, len(numbers)) for row in pool])
+        dataset = np.array([numbers.setdefault(name, len(numbers)) for name in datasets_of(pool)])
         within = uniform_of(self.seed, "balanced: order within a data set", example_ids).numpy()
         sizes = np.bincount(dataset)
         turn = np.empty(len(pool), dtype=np.int64)

@@ -14,6 +14,7 @@ from lessexp.stages import evaluate, finetune, gradients, report, representation
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
+from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
@@ -38,7 +39,7 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     experiment = Experiment(cfg, run_folder)
     preflight(experiment)
     experiment.set_artifact_paths()
-    for warning in count_warnings(experiment.pool_counts):
+    for warning in count_warnings(pool_counts(experiment.pool, cfg)):
         say(warning)
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"

@@ -5,11 +5,15 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.chat_format import ChatFormat, ChatFormatError
 from lessexp.data.rows import Row
 
@@ -129,8 +133,20 @@ def collate(rows: Sequence[TokenizedRow], *, pad_token_id: int) -> Batch:
     )
 
 
-def sort_by_length(rows: Iterable[TokenizedRow]) -> list[TokenizedRow]:
-    """Rows from short to long (equals by id), so that a batch holds little padding."""
+def lengths_of(rows: Sequence[TokenizedRow]) -> Int[np.ndarray, " n"]:
+    """Tokens of every row, read as a column where rows are stored in columns."""
+    if isinstance(rows, ArrowSequence):
+        return rows.column("length").to_numpy()
+    return np.array([len(row.input_ids) for row in rows])
+
+
+def sort_by_length(rows: Sequence[TokenizedRow]) -> Sequence[TokenizedRow]:
+    """Rows from short to long (equals by id), so that a batch holds little padding; stored rows stay where they are."""
+    if isinstance(rows, ArrowSequence):
+        table = pa.table({"length": rows.column("length"), "id": rows.column("id")})
+        # Arrow compares strings by their bytes in UTF-8, whose order is that of their characters.
+        order = pa.compute.sort_indices(table, sort_keys=[("length", "ascending"), ("id", "ascending")])
+        return rows.select(order.to_numpy().astype(np.int64))
     return sorted(rows, key=lambda row: (len(row.input_ids), row.example_id))
 
 

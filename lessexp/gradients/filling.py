@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lessexp.artifacts import COMPLETE, Order
@@ -91,9 +92,22 @@ class StoreInProgress:
         self.writer.write_encoded(checkpoint, shard, interleave(pieces))
 
 
-def needs_computing(row: TokenizedRow, stores: Sequence[StoreInProgress]) -> bool:
-    """Whether any of the stores cannot copy this row."""
-    return not all(store.donors and store.donor_of(row.content_hash) for store in stores)
+def needs_computing(row_hash: str, stores: Sequence[StoreInProgress]) -> bool:
+    """Whether any of the stores cannot copy the row of this hash."""
+    return not all(store.donors and store.donor_of(row_hash) for store in stores)
+
+
+def tokens_to_compute(lengths: Int[np.ndarray, " n"], stores: Sequence[StoreInProgress]) -> int:
+    """Tokens of the rows that need computing.
+
+    Args:
+        lengths: of the stores' rows, in their order.
+        stores: over the same rows, with their hashes.
+    """
+    hashes = stores[0].writer.manifest.row_hashes
+    return sum(
+        length for row_hash, length in zip(hashes, lengths.tolist(), strict=True) if needs_computing(row_hash, stores)
+    )
 
 
 @contextlib.contextmanager
@@ -141,7 +155,7 @@ def fill_stores(
             for shard in range(manifest.n_shards):
                 lacking = [store for store in stores if store.writer.lacks(checkpoint, shard)]
                 held = manifest.of_shard(shard, rows)
-                fresh = [place for place, row in enumerate(held) if needs_computing(row, lacking)]
+                fresh = [place for place, row in enumerate(held) if needs_computing(row.content_hash, lacking)]
                 advance(len(held) - len(fresh))
                 parts: Sequence[Tensor | None] = [None] * len(stores)
                 if fresh:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lessexp.data.tokenize import Batch, TokenizedRow, collate, split_by_tokens
+from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, split_by_tokens
 from lessexp.errors import UserError
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.models.causal_lm import per_example_loss
@@ -65,8 +65,8 @@ def tokens_that_fit(features: GradientFeatures, rows: Sequence[TokenizedRow], *,
     Every token is taken to be a label, and every batch to be full of the shortest rows.
     """
     model = features.model
-    longest = max(rows, key=lambda row: len(row.input_ids))
-    shortest = min(len(row.input_ids) for row in rows)
+    lengths = lengths_of(rows)
+    longest, shortest = rows[int(lengths.argmax())], int(lengths.min())
     head = model.get_output_embeddings()
     of_a_token = saved_bytes(model, longest, device=device) / len(longest.input_ids)
     of_a_token += _COPIES_OF_LOGITS * 4 * head.weight.shape[0]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lessexp.data.arrow_rows import datasets_of
 from lessexp.data.rows import Row
 from lessexp.files import write_json
 
@@ -23,7 +24,7 @@ def selection_summary(pool: Sequence[Row], selected: Sequence[Row], target: Sequ
     random choice would reach.
     """
     wanted = {row.dataset for row in target}
-    in_pool, in_selection = (Counter(row.dataset for row in rows) for rows in (pool, selected))
+    in_pool, in_selection = (Counter(datasets_of(rows)) for rows in (pool, selected))
     known = any(dataset in wanted for dataset in in_pool)
 
     def share(counts: Counter) -> float | None:

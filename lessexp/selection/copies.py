@@ -77,15 +77,15 @@ class NearCopies:
         return None
 
 
-def without_copies(best_first: Iterable[Row], copies: Copies, *, k: int) -> tuple[list[Row], dict[str, str]]:
-    """The ``k`` best rows that are no copies, and the id of the original for each copy passed over."""
-    chosen: list[Row] = []
+def without_copies(best_first: Iterable[Row], copies: Copies, *, k: int) -> tuple[list[str], dict[str, str]]:
+    """Ids of the ``k`` best rows that are no copies, and that of the original for each copy passed over."""
+    chosen: list[str] = []
     original_of: dict[str, str] = {}
     for row in best_first:
         if len(chosen) == k:
             break
         if (original := copies.original_of(row)) is None:
-            chosen.append(row)
+            chosen.append(row.example_id)
         else:
             original_of[row.example_id] = original
     return chosen, original_of

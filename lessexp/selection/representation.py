@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.gradients.datastore import GradientDatastore
 from lessexp.influence.similarity import SubtaskVector, score, subtasks_of
@@ -59,7 +60,7 @@ def store_of(path: str | Path, rows: Sequence[Row], what: str) -> GradientDatast
         ValueError: rows are missing, or others are there.
     """
     store = GradientDatastore.open(path)
-    ids = {row.example_id for row in rows}
+    ids = set(ids_of(rows))
     if missing := ids - set(store.ids):
         raise ValueError(f"{path} lacks {len(missing)} rows of the {what}, e.g. '{min(missing)}'")
     if unknown := set(store.ids) - ids:

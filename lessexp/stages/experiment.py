@@ -17,11 +17,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lessexp.artifacts import Artifact, artifact_key, build_once
+from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.chat_format import ChatFormat
-from lessexp.data.counts import compare_counts
-from lessexp.data.rows import Row, checked_rows, fingerprint
-from lessexp.data.source import RowSource
-from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_rows
+from lessexp.data.rows import Row, fingerprint
+from lessexp.data.tokenize import Dropped, TokenizedRow
 from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
@@ -30,6 +29,7 @@ from lessexp.models.source import folder_fingerprint, model_folder
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, plain
+from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.progress import say
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.training.imports import ImportedWarmup
@@ -99,6 +99,7 @@ class Experiment:
     def __init__(self, cfg: DictConfig, run_folder: Path):
         self.cfg = cfg
         self.run_folder = run_folder
+        self.preparation = preparation(cfg)
         self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.selected_file = run_folder / "selected.jsonl"
         self.adapter_folder = run_folder / "adapter"
@@ -124,15 +125,9 @@ class Experiment:
         return replace(self._model(self.cfg.selection_model), proxy_steps=instantiate(self.cfg.proxy.steps))
 
     @cached_property
-    def pool(self) -> list[Row]:
+    def pool(self) -> ArrowSequence[Row]:
         """The rows to choose from."""
-        found = instantiate(self.cfg.data)
-        return list(checked_rows(found.records)) if isinstance(found, RowSource) else found
-
-    @cached_property
-    def pool_counts(self) -> dict[str, Any]:
-        """Rows of each data set beside those expected, see `lessexp.data.counts.compare_counts`."""
-        return compare_counts((row.dataset for row in self.pool), plain(self.cfg.data).get("counts"))
+        return self.preparation.rows(instantiate(self.cfg.data))
 
     @cached_property
     def target(self) -> list[Row]:
@@ -152,14 +147,12 @@ class Experiment:
             logger.log_hyperparams(plain(self.cfg))
         return loggers
 
-    def tokenize(self, rows: Sequence[Row], model: ModelInUse) -> tuple[list[TokenizedRow], list[Dropped]]:
+    def tokenize(self, rows: Sequence[Row], model: ModelInUse) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
         """Rows as ``model`` reads them, and those it cannot learn from."""
-        return tokenize_rows(
-            rows, tokenizer=model.tokenizer, chat_format=model.chat_format, max_length=self.cfg.max_length
-        )
+        return self.preparation.tokenized(rows, reader_of(model.tokenizer, model.chat_format, self.cfg))
 
     @cached_property
-    def _pool_read_by_selection_model(self) -> tuple[list[TokenizedRow], list[Dropped]]:
+    def _pool_read_by_selection_model(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
         return self.tokenize(self.pool, self.selection_model)
 
     @cached_property
@@ -171,14 +164,19 @@ class Experiment:
         return {row.example_id: row.reason for row in dropped}
 
     @cached_property
-    def usable_pool(self) -> list[Row]:
+    def usable_pool(self) -> ArrowSequence[Row]:
         """Pool rows that both models can learn from; only these are ever scored."""
-        return [row for row in self.pool if row.example_id not in self.unusable]
+        return self._usable(self.pool)
 
     @cached_property
-    def tokenized_pool(self) -> list[TokenizedRow]:
+    def tokenized_pool(self) -> ArrowSequence[TokenizedRow]:
         """The usable pool as the selection model reads it."""
-        return [row for row in self._pool_read_by_selection_model[0] if row.example_id not in self.unusable]
+        return self._usable(self._pool_read_by_selection_model[0])
+
+    def _usable(self, rows: ArrowSequence) -> ArrowSequence:
+        if not self.unusable:
+            return rows
+        return rows.select([place for place, name in enumerate(rows.ids) if name not in self.unusable])
 
     @cached_property
     def _pool_fingerprint(self) -> str:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lessexp.data.rows import read_rows
+from lessexp.data.source import RowFiles
+from lessexp.data.tokenize import lengths_of
 from lessexp.models.lora import save_adapter
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
@@ -13,7 +14,7 @@ from lessexp.training.fit import fit
 def run(experiment: Experiment) -> dict[str, Any]:
     """Train on ``selected.jsonl``; the adapter goes to the run folder."""
     cfg = experiment.cfg
-    selected = read_rows([experiment.selected_file])
+    selected = experiment.preparation.rows(RowFiles([experiment.selected_file]))
     rows, _ = experiment.tokenize(selected, experiment.model)
     settings = training_settings(cfg.finetune.training)
     model = experiment.model.load_with_adapter(seed=cfg.seed)
@@ -30,5 +31,5 @@ def run(experiment: Experiment) -> dict[str, Any]:
         log_folder=experiment.run_folder,
     )
     save_adapter(model, experiment.adapter_folder)
-    n_tokens = settings.epochs * sum(len(row.input_ids) for row in rows)
+    n_tokens = settings.epochs * int(lengths_of(rows).sum())
     return {"n_rows": len(rows), "flops": training_flops(model.num_parameters(), n_tokens)}

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from peft import PeftModel
 
 from lessexp.artifacts import Artifact, Order, build_together
-from lessexp.data.tokenize import TokenizedRow, sort_by_length
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.tokenize import TokenizedRow, lengths_of, sort_by_length
 from lessexp.files import write_json
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, require_directions
-from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, needs_computing
+from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, tokens_to_compute
 from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.memory import Batches, tokens_that_fit
 from lessexp.gradients.per_example import GradientFeatures
@@ -41,7 +42,7 @@ class Side:
     """
 
     kind: str
-    rows: list[TokenizedRow]
+    rows: ArrowSequence[TokenizedRow]
     direction: DictConfig
     fields: Callable[[StoreSettings], dict[str, Any]]
     subtask_of: Mapping[str, str] | None = None
@@ -81,15 +82,15 @@ def _fill(
 
     def store_for(order: Order, proj_dim: int) -> StoreInProgress:
         manifest = Manifest(
-            example_ids=[row.example_id for row in rows],
+            example_ids=rows.ids,
             checkpoints=list(checkpoints),
             proj_dim=proj_dim,
             dtype=settings[order.folder].dtype,
             rows_per_shard=cfg.datastore.rows_per_shard,
             provenance=dict(order.fields),
             checkpoint_hashes={str(epoch): checkpoint_hash(folder) for epoch, folder in checkpoints.items()},
-            row_hashes=[row.content_hash for row in rows],
-            subtasks=[side.subtask_of[row.example_id] for row in rows] if side.subtask_of else None,
+            row_hashes=rows.column("content_hash").to_pylist(),
+            subtasks=[side.subtask_of[name] for name in rows.ids] if side.subtask_of else None,
         )
         return StoreInProgress(DatastoreWriter(order.folder, manifest), donors_of(order, manifest.checkpoint_hashes))
 
@@ -114,7 +115,7 @@ def _fill(
     ]
     with progress_bar(side.kind.replace("_", " "), total=len(rows) * len(checkpoints)) as advance:
         finished = fill_stores(stores, rows, features_at, split=projectors.split, batches=batches, advance=advance)
-    n_tokens = len(checkpoints) * sum(len(row.input_ids) for row in rows if needs_computing(row, stores))
+    n_tokens = len(checkpoints) * tokens_to_compute(lengths_of(rows), stores)
     return [
         {
             "n_rows": len(rows),

@@ -36,8 +36,8 @@ def quieten_libraries() -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with time left; yields a function that is told how many more are done."""
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar, with time left where the total is known; yields a function that is told how many more are done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -8,6 +8,7 @@ from lessexp.reports import tracking
 from lessexp.reports.results import git_commit, package_versions, write_results
 from lessexp.reports.tables import report_tables
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import console
 
 _COSTS = ("seconds", "peak_memory_bytes", "bytes_written", "flops", "artifacts")
@@ -25,7 +26,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "task": experiment.target[0].task,
         "seed": cfg.seed,
         "fraction": cfg.selector.fraction,
-        "pool": experiment.pool_counts,
+        "pool": pool_counts(experiment.pool, cfg),
         "metrics": records["evaluate"]["metrics"],
         "selection": records["select"]["selection"],
         "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lessexp.artifacts import Order
-from lessexp.data.tokenize import TokenizedRow, sort_by_length
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.tokenize import TokenizedRow, lengths_of, sort_by_length
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, NoDirectionError
-from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, needs_computing
+from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, tokens_to_compute
 from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.memory import Batches, Features
 from lessexp.stages.configuration import instantiate
@@ -39,7 +40,7 @@ class Side:
     """
 
     kind: str
-    rows: list[TokenizedRow]
+    rows: ArrowSequence[TokenizedRow]
     fields: dict[str, Any]
     subtask_of: Mapping[str, str] | None = None
 
@@ -65,17 +66,17 @@ def _fill(
     features, n_parameters = load()
     rows = sort_by_length(side.rows)
     manifest = Manifest(
-        example_ids=[row.example_id for row in rows],
+        example_ids=rows.ids,
         checkpoints=[_CHECKPOINT],
         proj_dim=features.proj_dim,
         dtype=cfg.selector.representations.dtype,
         rows_per_shard=cfg.datastore.rows_per_shard,
         provenance=side.fields,
-        row_hashes=[row.content_hash for row in rows],
-        subtasks=[side.subtask_of[row.example_id] for row in rows] if side.subtask_of else None,
+        row_hashes=rows.column("content_hash").to_pylist(),
+        subtasks=[side.subtask_of[name] for name in rows.ids] if side.subtask_of else None,
     )
     store = StoreInProgress(DatastoreWriter(folder, manifest), donors_of(Order(folder, side.fields), {}))
-    n_tokens = sum(len(row.input_ids) for row in rows if needs_computing(row, [store]))
+    n_tokens = tokens_to_compute(lengths_of(rows), [store])
     batches = Batches(
         cfg.evaluation.tokens_per_batch,
         pad_token_id=experiment.selection_model.tokenizer.pad_token_id,

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
-from lessexp.data.rows import Row, write_rows
+from lessexp.data.arrow_rows import datasets_of
+from lessexp.data.rows import write_rows
 from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
@@ -47,9 +48,9 @@ def _excluded_table(reasons: dict[str, str]) -> pa.Table:
 _ONE_SUBTASK_RULES = 0.8  # share of the picks from which a warning is due
 
 
-def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[Row]) -> None:
+def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[str]) -> None:
     place = {example_id: index for index, example_id in enumerate(scores.example_ids)}
-    subtask, share = winning_subtask(scores.by_subtask[[place[row.example_id] for row in selected]])
+    subtask, share = winning_subtask(scores.by_subtask[[place[example_id] for example_id in selected]])
     if len(scores.subtasks) > 1 and share > _ONE_SUBTASK_RULES:
         say(
             f"warning: {share:.0%} of the selected rows score highest for '{scores.subtasks[subtask]}', one of "
@@ -61,13 +62,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """Score and cut."""
     cfg, folder = experiment.cfg, experiment.run_folder
     selector: Selector = instantiate(cfg.selector.scorer)
-    pool = {row.example_id: row for row in experiment.pool}
-    scores = selector.score(experiment.usable_pool, experiment.target).in_order_of(list(pool))
+    pool = experiment.pool
+    scores = selector.score(experiment.usable_pool, experiment.target).in_order_of(pool.ids)
     score = instantiate(cfg.aggregate)(scores.by_subtask)
-    best_first = [pool[example_id] for example_id in ranking(score, scores.example_ids)]
-    selected, original_of = without_copies(best_first, instantiate(cfg.dedup), k=experiment.n_selected)
-    _warn_if_one_subtask_rules(scores, selected)
-    datasets = {example_id: row.dataset for example_id, row in pool.items()}
+    place = {example_id: index for index, example_id in enumerate(pool.ids)}
+    best_first = (pool[place[example_id]] for example_id in ranking(score, scores.example_ids))
+    chosen, original_of = without_copies(best_first, instantiate(cfg.dedup), k=experiment.n_selected)
+    _warn_if_one_subtask_rules(scores, chosen)
+    selected = pool.select([place[example_id] for example_id in chosen])
+    datasets = dict(zip(pool.ids, datasets_of(pool), strict=True))
     pyarrow.parquet.write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
     if scores.by_checkpoint is not None:
         table = _checkpoint_table(scores, list(checkpoint_folders(cfg)))

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lessexp.artifacts import Artifact
+from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.seeds import generator_for
-from lessexp.data.tokenize import TokenizedRow
+from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
@@ -18,10 +19,10 @@ from lessexp.training.fit import fit
 from lessexp.training.imports import ImportedWarmup
 
 
-def warmup_rows(rows: list[TokenizedRow], *, n: int, seed: int) -> list[TokenizedRow]:
+def warmup_rows(rows: ArrowSequence[TokenizedRow], *, n: int, seed: int) -> ArrowSequence[TokenizedRow]:
     """A random subset in random order, drawn by the seed."""
     order = torch.randperm(len(rows), generator=generator_for(seed, "warmup share")).tolist()
-    return [rows[index] for index in order[:n]]
+    return rows.select(order[:n])
 
 
 def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:
@@ -47,7 +48,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     def build(folder: Path) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)
-        (folder / "example_ids.json").write_text(json.dumps([row.example_id for row in rows]) + "\n")
+        (folder / "example_ids.json").write_text(json.dumps(rows.ids) + "\n")
         settings = training_settings(cfg.warmup.training)
         done = checkpoints_in(folder)
         model = experiment.selection_model.load_with_adapter(seed=cfg.seed)
@@ -69,7 +70,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             )
         if len(checkpoints_in(folder)) != settings.epochs:
             raise RuntimeError(f"{folder} holds {len(checkpoints_in(folder))} of {settings.epochs} checkpoints")
-        n_tokens = settings.epochs * sum(len(row.input_ids) for row in rows)
+        n_tokens = settings.epochs * int(lengths_of(rows).sum())
         return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
 
     return {"artifacts": {"warmup": experiment.build("warmup", experiment.warmup_fields, build)}}

@@ -127,9 +127,9 @@ def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):
     old = Donor(fill(tmp_path / "old", ROWS[:3])[0])
     with_donor = StoreInProgress(writer(tmp_path / "new", ROWS), [old])
     without = StoreInProgress(writer(tmp_path / "other", ROWS))
-    assert [needs_computing(ROWS[i], [with_donor]) for i in (0, 5)] == [False, True]
-    assert needs_computing(ROWS[0], [with_donor, without])
-    assert not needs_computing(ROWS[5], [])
+    assert [needs_computing(ROWS[i].content_hash, [with_donor]) for i in (0, 5)] == [False, True]
+    assert needs_computing(ROWS[0].content_hash, [with_donor, without])
+    assert not needs_computing(ROWS[5].content_hash, [])
 
 
 def test_a_failed_write_stops_the_pass(tmp_path, monkeypatch):

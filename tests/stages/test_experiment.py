@@ -5,6 +5,7 @@ import pytest
 
 from lessexp.artifacts import artifact_key
 from lessexp.data.rows import Row, write_rows
+from lessexp.stages.preparation import pool_counts
 from tests.conftest import build_tokenizer, make_rows
 
 KINDS = ("warmup_fields", "pool_gradient_fields", "target_gradient_fields")
@@ -102,7 +103,8 @@ def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_p
     given = ["data=hf", "data/columns=conversations", f"data.path={tmp_path / 'toy'}", "data.counts={toy: 25}"]
     experiment = make_experiment(*given)
     assert experiment.pool[7] == Row("toy", "toy-train-7", (("user", "7?"), ("assistant", "7!")))
-    assert experiment.pool_counts["differences"] == {"toy": {"expected": 25, "found": 24}}
+    counts = pool_counts(experiment.pool, experiment.cfg)
+    assert counts["differences"] == {"toy": {"expected": 25, "found": 24}}
 
 
 def test_another_pool_changes_the_warmup(make_experiment, tmp_path):

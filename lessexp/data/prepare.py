@@ -1,0 +1,158 @@
+"""Pools made ready: read, checked and tokenised, in memory if they are small and else in files that runs share.
+
+<folder>/rows/3f2a…/rows.arrow           named by a hash of the content of the pool's files
+<folder>/tokenized/9c41…/tokenized.arrow by that hash, the tokenizer, the chat format and the length
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import tokenizers
+from transformers import PreTrainedTokenizerBase
+
+from lessexp.artifacts import artifact_key, build_once
+from lessexp.data.arrow_rows import ROW_SCHEMA, blocks_of, decode_rows, encode_rows, rows_in_memory
+from lessexp.data.arrow_sequence import ArrowSequence, ArrowStorage, open_mapped, write_batches
+from lessexp.data.chat_format import ChatFormat
+from lessexp.data.rows import Row, checked_rows
+from lessexp.data.source import RowSource
+from lessexp.data.tokenize import Dropped, TokenizedRow, tokenize_row
+from lessexp.data.tokenized_rows import (
+    TOKENIZED_SCHEMA,
+    Tokenize,
+    decode_tokenized,
+    tokenized_batches,
+    tokenized_in_memory,
+    without_dropped,
+)
+
+_FORMAT_VERSION = 1
+
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""A bar with a description and, where it is known, a total; yields what is told how many more are done."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a model reads rows.
+
+    Attributes:
+        tokenizer: the model's.
+        chat_format: over this tokenizer.
+        chat_format_settings: all else that determines the format.
+        max_length: see `lessexp.data.tokenize.tokenize_row`.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    chat_format: ChatFormat
+    chat_format_settings: Mapping[str, Any]
+    max_length: int
+
+    @property
+    def tokenize(self) -> Tokenize:
+        """Tokenises one row."""
+        return partial(tokenize_row, tokenizer=self.tokenizer, chat_format=self.chat_format, max_length=self.max_length)
+
+    def identity(self) -> dict[str, Any]:
+        """All that determines the tokens of a row."""
+        vocabulary = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return {
+            "tokenizer": [tokenizers.__version__, vocabulary, self.tokenizer.chat_template, self.tokenizer.eos_token],
+            "chat_format": dict(self.chat_format_settings),
+            "max_length": self.max_length,
+        }
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How pools are made ready.
+
+    Attributes:
+        folder: of the files, which runs share.
+        in_memory_below: rows; a smaller pool is read and tokenised in this process and needs no file.
+        num_proc: processes that tokenise.
+        announce: gets a sentence when files are there already, or another run is writing them.
+        progress: shows how far it is.
+    """
+
+    folder: Path
+    in_memory_below: int
+    num_proc: int
+    announce: Callable[[str], None]
+    progress: Progress
+
+    def rows(self, source: RowSource | Sequence[Row]) -> ArrowSequence[Row]:
+        """Rows of a source, checked.
+
+        Raises:
+            RowError: see `lessexp.data.rows.checked_rows`.
+        """
+        if not isinstance(source, RowSource):
+            return rows_in_memory(source)
+        first = list(islice(checked_rows(source.records), self.in_memory_below))
+        if len(first) < self.in_memory_below:
+            return rows_in_memory(first)
+        return self._kept(
+            "rows",
+            {"format": _FORMAT_VERSION} | source.identity(),
+            ROW_SCHEMA,
+            lambda: map(encode_rows, blocks_of(checked_rows(source.records))),
+            total=None,
+            decode=decode_rows,
+        )
+
+    def tokenized(self, rows: Sequence[Row], reader: Reader) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
+        """Rows as a model reads them, and those that cannot be learnt from.
+
+        Args:
+            rows: in any sequence.
+            reader: the model's way.
+        """
+        if len(rows) < self.in_memory_below:
+            return without_dropped(tokenized_in_memory(rows, reader.tokenize))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            return tokenized_batches(rows, reader.tokenize, num_proc=self.num_proc)
+
+        if not isinstance(rows, ArrowSequence) or rows.key is None:
+            with self.progress("tokenising", len(rows)) as advance:
+                table = pa.Table.from_batches(_counted(batches(), advance))
+            return without_dropped(ArrowSequence(ArrowStorage(table, decode_tokenized)))
+        fields = {"format": _FORMAT_VERSION, "rows": rows.key, "reader": reader.identity()}
+        results = self._kept("tokenized", fields, TOKENIZED_SCHEMA, batches, total=len(rows), decode=decode_tokenized)
+        return without_dropped(results)
+
+    def _kept(
+        self,
+        kind: str,
+        fields: Mapping[str, Any],
+        schema: pa.Schema,
+        batches: Callable[[], Iterator[pa.RecordBatch]],
+        *,
+        total: int | None,
+        decode: Callable[[pa.RecordBatch], list],
+    ) -> ArrowSequence:
+        """Write a file once, and map it."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            with self.progress(f"pool, {kind}", total) as advance:
+                write_batches(folder / f"{kind}.arrow", schema, _counted(batches(), advance))
+            return {}
+
+        key = artifact_key(fields)
+        folder = self.folder / kind / key
+        build_once(folder, fields, build, announce=lambda text: self.announce(f"pool, {kind}: {text}"))
+        return open_mapped(folder / f"{kind}.arrow", decode, key=key)
+
+
+def _counted(batches: Iterator[pa.RecordBatch], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        advance(len(batch))

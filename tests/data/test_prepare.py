@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from lessexp.artifacts import COMPLETE
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.prepare import Preparation, Reader
+from lessexp.data.rows import RowError, fingerprint, read_rows, write_rows
+from lessexp.data.source import RowFiles
+from lessexp.data.tokenize import tokenize_rows
+from lessexp.stages.progress import progress_bar
+from tests.conftest import make_rows
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def prepare(tmp_path, said):
+    def make(in_memory_below=5, num_proc=1):
+        return Preparation(tmp_path / "cache", in_memory_below, num_proc, said.append, progress_bar)
+
+    return make
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_rows(tmp_path / "a.jsonl", make_rows(9))
+    write_rows(tmp_path / "b.jsonl", make_rows(4, prefix="more"))
+    return RowFiles([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+
+
+def reader(tokenizer, chat_format, max_length=38):
+    return Reader(tokenizer, chat_format, {"name": chat_format.name}, max_length)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_small_pool_leaves_no_file_behind(prepare, source, tmp_path, tokenizer, chat_format):
+    rows = prepare(in_memory_below=14).rows(source)
+    prepare(in_memory_below=14).tokenized(rows, reader(tokenizer, chat_format))
+    assert not (tmp_path / "cache").exists()
+    assert list(rows) == read_rows(source.paths)
+
+
+@pytest.mark.parametrize("in_memory_below", [1, 13])
+def test_a_large_pool_is_the_one_that_is_read_into_memory(prepare, source, in_memory_below, tokenizer, chat_format):
+    preparation = prepare(in_memory_below)
+    rows, expected = preparation.rows(source), read_rows(source.paths)
+    assert rows.key
+    assert list(rows) == expected
+    assert fingerprint(rows) == fingerprint(expected)
+    kept, dropped = preparation.tokenized(rows, reader(tokenizer, chat_format))
+    settings = dict(tokenizer=tokenizer, chat_format=chat_format, max_length=38)
+    assert (list(kept), dropped) == tokenize_rows(expected, **settings)
+    assert dropped
+
+
+def test_files_are_written_once_and_their_reuse_is_said(prepare, source, said, tmp_path, tokenizer, chat_format):
+    def all_of_it():
+        rows = prepare().rows(source)
+        return [list(rows), list(prepare().tokenized(rows, reader(tokenizer, chat_format))[0])]
+
+    first, written = all_of_it(), files(tmp_path / "cache")
+    assert said == []
+    assert all_of_it() == first
+    assert files(tmp_path / "cache") == written
+    assert ["reusing" in sentence for sentence in said] == [True, True]
+    source.paths[0].rename(tmp_path / "renamed.jsonl")
+    source = RowFiles([tmp_path / "renamed.jsonl", source.paths[1]])
+    assert all_of_it() == first
+    assert len(said) == 4
+
+
+def test_another_file_length_or_format_is_prepared_anew(prepare, source, said, tmp_path, tokenizer, chat_format):
+    rows = prepare().rows(source)
+    n_kept = [len(prepare().tokenized(rows, reader(tokenizer, chat_format, length))[0]) for length in (38, 512)]
+    assert n_kept[0] < n_kept[1] == 13
+    write_rows(source.paths[1], make_rows(3, prefix="more"))
+    assert len(prepare().rows(source)) == 12
+    assert said == []
+
+
+def test_a_list_and_a_part_of_a_pool_are_tokenised_without_a_file(prepare, source, tmp_path, tokenizer, chat_format):
+    expected, _ = tokenize_rows(
+        read_rows(source.paths)[2:], tokenizer=tokenizer, chat_format=chat_format, max_length=512
+    )
+    for rows in (prepare().rows(source)[2:], read_rows(source.paths)[2:]):
+        found, _ = prepare().tokenized(rows, reader(tokenizer, chat_format, 512))
+        assert isinstance(found, ArrowSequence)
+        assert list(found) == expected
+    assert files(tmp_path / "cache").count(COMPLETE) == 1
+
+
+def test_a_bad_line_and_a_duplicate_are_named_after_any_number_of_good_rows(prepare, source):
+    with source.paths[1].open("a") as file:
+        file.write("\n" + json.dumps(make_rows(1)[0].to_json()) + "\n")
+    with pytest.raises(RowError, match=r"b\.jsonl, line 6: id 'row-000' was already used at .*a\.jsonl, line 1;"):
+        prepare().rows(source)
+    with source.paths[1].open("a") as file:
+        file.write("{")
+    for _ in range(2):  # a failed attempt leaves nothing that a second would take
+        with pytest.raises(RowError, match=r"b\.jsonl, line 7: not valid JSON"):
+            prepare().rows(source)
+
+
+def test_rows_that_were_made_and_not_read_are_a_pool_too(prepare, tmp_path):
+    assert list(prepare().rows(make_rows(9))) == make_rows(9)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_identity_of_a_reader_is_what_determines_its_tokens(tokenizer, chat_format):
+    from tests.conftest import build_tokenizer
+
+    found = reader(tokenizer, chat_format).identity()
+    assert reader(build_tokenizer(), chat_format).identity() == found
+    assert reader(build_tokenizer(vocab_size=260), chat_format).identity() != found
+    assert Reader(tokenizer, chat_format, {"name": "other"}, 38).identity() != found
+    assert reader(tokenizer, chat_format, 39).identity() != found
