@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lessexp.benchmark import dtypes, gradients, projection, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, scoring
 from lessexp.benchmark.tables import figures_table
 from lessexp.errors import UserError
 from lessexp.stages.progress import console, quieten_libraries
@@ -127,6 +127,26 @@ def _measure_dtypes(options: argparse.Namespace) -> Results:
     )
 
 
+def _pool_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the pool")
+    parser.add_argument("--mean-words", type=int, default=110, help="of a row; with its tags about 120 tokens")
+    parser.add_argument("--max-length", type=int, default=2048, help="tokens of a row")
+    parser.add_argument("--num-proc", type=int, help="processes that tokenise; by default one a core")
+
+
+def _measure_pool(options: argparse.Namespace) -> Results:
+    return pool.measure(
+        n_rows=options.rows,
+        mean_words=options.mean_words,
+        max_length=options.max_length,
+        num_proc=options.num_proc,
+    )
+
+
+def _pool_tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    yield figures_table("A pool made ready for gradients, in a fresh process", results)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "gradients": Benchmark(
         "features beside plain and released passes", _gradients_options, _measure_gradients, _gradients_tables
@@ -142,6 +162,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "scoring": Benchmark(
         "scoring beside reading and the bare product", _scoring_options, _measure_scoring, _scoring_tables
     ),
+    "pool": Benchmark("reading, checking and tokenising a large pool", _pool_options, _measure_pool, _pool_tables),
 }
 
 

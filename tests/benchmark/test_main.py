@@ -5,10 +5,10 @@ import pytest
 from rich.table import Table
 
 from lessexp.benchmark import __main__ as program
-from lessexp.benchmark import dtypes, gradients, projection, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, scoring
 from lessexp.errors import UserError
 
-MODULES = {"gradients": gradients, "projection": projection, "dtypes": dtypes, "scoring": scoring}
+MODULES = {"gradients": gradients, "projection": projection, "dtypes": dtypes, "scoring": scoring, "pool": pool}
 
 
 @pytest.mark.parametrize("name", program.BENCHMARKS)
