@@ -75,6 +75,38 @@ class TuluFormat:
         return "".join(segment.text for segment in self.segments(messages)) + "<|assistant|>\n"
 
 
+class PlainFormat:
+    """Contents alone, without tags, for base models. The loss lies on the assistant's content and the eos token.
+
+    Args:
+        tokenizer: of the model.
+        separator: between messages.
+    """
+
+    name = "plain"
+    add_special_tokens = True
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, separator: str):
+        if tokenizer.eos_token is None:
+            raise ChatFormatError("chat_format=plain ends answers with the tokenizer's eos token; it has none")
+        self._end_of_answer = tokenizer.eos_token
+        self._separator = separator
+
+    def segments(self, messages: Messages) -> list[Segment]:
+        """The whole conversation."""
+        segments = []
+        for index, (role, content) in enumerate(messages):
+            if index:
+                segments.append(Segment(self._separator, in_loss=False))
+            said = role == "assistant"
+            segments.append(Segment(content.strip() + (self._end_of_answer if said else ""), in_loss=said))
+        return [segment for segment in segments if segment.text]
+
+    def prompt(self, messages: Messages) -> str:
+        """The conversation up to the point where the assistant is to answer."""
+        return "".join(segment.text for segment in self.segments(messages)) + self._separator
+
+
 class TemplateFormat:
     """The tokenizer's own chat template.
 

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from lessexp.data.chat_format import ChatFormat, ChatFormatError, TemplateFormat, TuluFormat
+from lessexp.data.chat_format import ChatFormat, ChatFormatError, PlainFormat, TemplateFormat, TuluFormat
 
 CHATS = {
     "one turn": (("user", "2+2?"), ("assistant", "4")),
@@ -138,8 +138,26 @@ def test_a_tokenizer_without_a_template_is_refused_naming_the_other_format(token
         TemplateFormat(with_template(tokenizer, None))
 
 
+def plain_format(tokenizer):
+    return PlainFormat(tokenizer, separator="\n")
+
+
+def test_plain_text_has_no_tags_and_its_loss_lies_on_content_and_eos(tokenizer):
+    segments = plain_format(tokenizer).segments((*CHATS["many turns"][:3], ("user", " Sure? "), ("assistant", "Yes")))
+    assert joined(segments) == "Do sums.\n2+2?\n4</s>\nSure?\nYes</s>"
+    assert loss_texts(segments) == ["4</s>", "Yes</s>"]
+    assert PlainFormat(tokenizer, separator=" ").prompt((("user", "Answer:"),)) == "Answer: "
+
+
+def test_plain_needs_an_eos_token(tokenizer):
+    without_eos = copy.deepcopy(tokenizer)
+    without_eos.eos_token = None
+    with pytest.raises(ChatFormatError, match="eos token"):
+        plain_format(without_eos)
+
+
 @every_chat
-@pytest.mark.parametrize("kind", [TuluFormat, TemplateFormat])
+@pytest.mark.parametrize("kind", [TuluFormat, TemplateFormat, plain_format])
 def test_what_training_reads_begins_with_the_prompt_and_the_answer(tokenizer, kind, chat):
     chat_format = kind(tokenizer)
     assert isinstance(chat_format, ChatFormat)
