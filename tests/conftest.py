@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lessexp.data.chat_format import ChatFormat, TuluFormat
+from lessexp.data.few_shot import Templates
 from lessexp.data.rows import Row
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, tokenize_rows
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.manifest import Manifest
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
+from lessexp.stages.configuration import instantiate
 
 os.environ.setdefault("WANDB_MODE", "offline")
 torch.set_num_threads(1)  # the tiny model's operations are too small to share
@@ -31,6 +34,18 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0, target_modules=("q_proj", "k_proj", "v_proj", "o_proj"))
+
+
+def prompts(task: str, protocol: str = "paper") -> Templates:
+    """Words of a benchmark's prompts, as shipped."""
+    return instantiate(OmegaConf.load(Path(__file__).parents[1] / "conf" / "protocol" / f"{protocol}.yaml")[task])
+
+
+def write_lines(path: Path, *records: dict | str) -> str:
+    """A file of JSON lines; a string is written as it is."""
+    texts = [record if isinstance(record, str) else json.dumps(record, ensure_ascii=False) for record in records]
+    path.write_bytes("\n".join(texts).encode())
+    return str(path)
 
 
 def build_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:

@@ -85,7 +85,7 @@ def test_naming_a_large_model_brings_the_papers_recipe(model):
     cfg = composed("selector=less", f"model={model}")
     assert cfg.data._target_ == "lessexp.data.pool.less_pool"
     assert sum(cfg.data.counts.values()) == 270_679
-    assert cfg.target._target_ == "lessexp.data.target.mmlu_target"
+    assert (cfg.target.task, cfg.target.path, cfg.target.repo_id) == ("mmlu", None, "cais/mmlu")
     assert cfg.benchmark._target_ == "lessexp.evaluation.mmlu.MMLUBenchmark"
     assert (cfg.lora.rank, cfg.lora.alpha, cfg.lora.dropout) == (128, 512, 0.1)
     assert cfg.lora.target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -1,8 +1,9 @@
 """The few examples that say which skill is wanted. Every loader returns rows with a subtask."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lessexp.data.multiple_choice import few_shot_prompt, read_questions
+from lessexp.data.few_shot import Exercise, Templates, by_subtask, few_shot_row, of_subtasks
 from lessexp.data.rows import Row, read_rows
 from lessexp.errors import UserError
 
@@ -25,20 +26,38 @@ def jsonl_target(path: str) -> list[Row]:
     return rows
 
 
-def mmlu_target(path: str | None, repo_id: str) -> list[Row]:
-    """MMLU's development questions: five for each of 57 subjects, one subtask a subject.
+def few_shot_target(
+    read: Callable[..., list[Exercise]],
+    *,
+    task: str,
+    path: str | None,
+    repo_id: str,
+    per_subtask: int,
+    n_context: int,
+    subtasks: Sequence[str] | None,
+    prompts: Templates,
+) -> list[Row]:
+    """The solved examples of a benchmark, each a row with its reasoning and answer to learn.
 
     Args:
-        path: local ``dev`` file, see `lessexp.data.multiple_choice.read_questions`; ``None``: the hub.
+        read: reader of the benchmark's files, ``(path, *, repo_id, split)``.
+        task: name of the benchmark.
+        path: local file of solved examples; ``None``: the hub.
         repo_id: the hub's name of the data set.
+        per_subtask: how many examples of each subtask, the first ones.
+        n_context: how many of the subtask's other examples stand solved in the prompt of each.
+        subtasks: only these; ``None``: all.
+        prompts: words of the prompts.
+
+    Raises:
+        EmptyTargetError: there is no example.
     """
-    return [
-        Row(
-            dataset="mmlu",
-            example_id=f"mmlu-{question.question_id}",
-            messages=(("user", few_shot_prompt(question, shots=[])), ("assistant", question.answer)),
-            task="mmlu",
-            subtask=question.subject,
-        )
-        for question in read_questions(path, repo_id=repo_id, split="dev")
-    ]
+    exercises = of_subtasks(read(path, repo_id=repo_id, split="dev"), subtasks)
+    rows = []
+    for found in by_subtask(exercises, at_most=per_subtask).values():
+        for exercise in found:
+            others = [other for other in found if other is not exercise][:n_context]
+            rows.append(few_shot_row(exercise, others, task=task, templates=prompts).row(len(others)))
+    if not rows:
+        raise EmptyTargetError(f"target.path: {path or repo_id} holds no example; give at least one")
+    return rows

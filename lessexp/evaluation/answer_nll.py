@@ -6,7 +6,8 @@ import torch
 
 from lessexp.data.rows import Row, read_rows
 from lessexp.data.tokenize import collate, sort_by_length, split_by_tokens, tokenize_rows
-from lessexp.evaluation.base import Examinee, Prediction
+from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
+from lessexp.evaluation.limit import limited
 from lessexp.models.causal_lm import per_example_loss
 
 
@@ -35,16 +36,36 @@ class AnswerNLLBenchmark:
 
     Args:
         path: file of target rows, see `lessexp.data.rows.read_rows`.
+        limit: at most so many rows of a subtask, drawn by ``seed``; ``None``: all.
+        seed: of the draw.
     """
 
     metric = None
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, *, limit: int | None, seed: int):
+        self.left_out: dict[str, str] = {}
         self.path = path
+        self.limit = limit
+        self.seed = seed
 
     def rows(self) -> list[Row]:
         """The file's rows."""
-        return read_rows([self.path], is_target=True)
+        rows = read_rows([self.path], is_target=True)
+        return limited(
+            rows,
+            limit=self.limit,
+            seed=self.seed,
+            subtask_of=lambda row: row.subtask,
+            name_of=lambda row: row.example_id,
+        )
+
+    def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
+        """The rows as they are: they have no solved examples."""
+        return list(rows)
+
+    def questions(self) -> dict[str, str]:
+        """What the user says in each row."""
+        return asked(self.rows())
 
     def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
         """Nothing: the answers' likelihood says it all."""

@@ -3,24 +3,76 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
+from lessexp.data.chat_format import Messages
 from lessexp.evaluation.base import Examinee
 
 
+class StopsAt(StoppingCriteria):
+    """Ends an answer in which a stop string has appeared.
+
+    Only the newest tokens of each answer are decoded. A token stands for a byte at least, so a string that ends with
+    the newest token began at most as many tokens before as it has bytes; one more is decoded because some tokenizers
+    leave out the space before the first.
+
+    Args:
+        stop: the strings.
+        tokenizer: of the model.
+        n_prompt: tokens of the padded prompts; what stands there ends nothing.
+    """
+
+    def __init__(self, stop: Sequence[str], tokenizer: PreTrainedTokenizerBase, n_prompt: int):
+        self._stop = tuple(stop)
+        self._tokenizer = tokenizer
+        self._n_prompt = n_prompt
+        self._n_newest = 1 + max(len(text.encode()) for text in stop)
+
+    def __call__(self, input_ids: Int[Tensor, "batch length"], scores, **kwargs) -> Bool[Tensor, " batch"]:
+        """Which answers have just ended."""
+        newest = input_ids[:, max(self._n_prompt, input_ids.shape[1] - self._n_newest) :]
+        texts = self._tokenizer.batch_decode(newest, skip_special_tokens=True)
+        ended = [any(stop in text for stop in self._stop) for text in texts]
+        return torch.tensor(ended, device=input_ids.device)
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first stop string in it."""
+    return text[: min((text.index(string) for string in stop if string in text), default=len(text))]
+
+
 def greedy_answers(
-    examinee: Examinee, conversations: Sequence[Sequence[tuple[str, str]]], *, max_new_tokens: int
+    examinee: Examinee,
+    conversations: Sequence[Messages],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    cues: Sequence[str] | None = None,
 ) -> list[str]:
     """The model's answer to each conversation, without special tokens, in the order given.
 
     Prompts are sorted by length and padded on the left, so that all answers of a batch begin at the
-    same position. An answer ends at the tokenizer's end token or after ``max_new_tokens``.
+    same position. An answer ends at the tokenizer's end token, at a stop string, which is not part of it, or after
+    ``max_new_tokens``. Of a prompt that leaves no room for them in the examinee's ``max_length`` the start is cut off.
+
+    Args:
+        examinee: who answers.
+        conversations: up to the user's last message.
+        max_new_tokens: the longest answer.
+        stop: strings that end an answer.
+        cues: for each conversation, the words its answer begins with, which are given and not part of it.
     """
     tokenizer = examinee.tokenizer
+    room = examinee.max_length - max_new_tokens
     prompts = [
-        tokenizer(examinee.chat_format.prompt(messages), add_special_tokens=examinee.chat_format.add_special_tokens)[
-            "input_ids"
-        ]
-        for messages in conversations
+        tokenizer(
+            examinee.chat_format.prompt(messages) + cue,
+            add_special_tokens=examinee.chat_format.add_special_tokens,
+            verbose=False,
+        )["input_ids"][-room:]
+        for messages, cue in zip(conversations, cues or [""] * len(conversations), strict=True)
     ]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     device = next(examinee.model.parameters()).device
@@ -33,6 +85,7 @@ def greedy_answers(
         padded = tokenizer.pad(
             {"input_ids": [prompts[index] for index in group]}, padding_side="left", return_tensors="pt"
         ).to(device)
+        n_prompt = padded["input_ids"].shape[1]
         with torch.no_grad():
             output = examinee.model.generate(
                 **padded,
@@ -43,9 +96,9 @@ def greedy_answers(
                 repetition_penalty=1.0,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList([StopsAt(stop, tokenizer, n_prompt)] if stop else []),
             )
-        new_tokens = output[:, padded["input_ids"].shape[1] :]
-        decoded = tokenizer.batch_decode(new_tokens, skip_special_tokens=True)
-        answers |= {index: text.strip() for index, text in zip(group, decoded, strict=True)}
+        decoded = tokenizer.batch_decode(output[:, n_prompt:], skip_special_tokens=True)
+        answers |= {index: before_stop(text, stop).strip() for index, text in zip(group, decoded, strict=True)}
         examinee.advance(len(group))
     return [answers[index] for index in range(len(conversations))]

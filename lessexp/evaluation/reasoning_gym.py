@@ -5,8 +5,9 @@ from typing import Any
 
 from lessexp.data.reasoning_gym import family_dataset, generate_problems
 from lessexp.data.rows import Row
-from lessexp.evaluation.base import Examinee, Prediction
+from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
 from lessexp.evaluation.generation import greedy_answers
+from lessexp.evaluation.limit import limited
 
 
 class ReasoningGymBenchmark:
@@ -17,6 +18,8 @@ class ReasoningGymBenchmark:
         rows_per_family: how many problems of each.
         seed: must differ from the seeds of pool and target.
         max_new_tokens: answers are cut off here.
+        limit: at most so many problems of a family, drawn by ``limit_seed``; ``None``: all.
+        limit_seed: of the draw.
     """
 
     metric = "score"
@@ -28,14 +31,31 @@ class ReasoningGymBenchmark:
         rows_per_family: int,
         seed: int,
         max_new_tokens: int,
+        limit: int | None,
+        limit_seed: int,
     ):
+        self.left_out: dict[str, str] = {}
         self.families = families
         self.max_new_tokens = max_new_tokens
-        self.problems = generate_problems(families, rows_per_family=rows_per_family, seed=seed, split="test")
+        self.problems = limited(
+            generate_problems(families, rows_per_family=rows_per_family, seed=seed, split="test"),
+            limit=limit,
+            seed=limit_seed,
+            subtask_of=lambda problem: problem.row.subtask,
+            name_of=lambda problem: problem.row.example_id,
+        )
 
     def rows(self) -> list[Row]:
         """The problems' rows, with the expected answers."""
         return [problem.row for problem in self.problems]
+
+    def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
+        """The rows as they are: they have no solved examples."""
+        return list(rows)
+
+    def questions(self) -> dict[str, str]:
+        """The problems."""
+        return asked(self.rows())
 
     def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
         """Greedy answers and the family scorer's verdict on each, 0 to 1."""

@@ -30,6 +30,9 @@ def metric_table(results: Mapping[str, Any]) -> Table:
     title = "Held-out rows" if results["held_out"] else "The target rows themselves (nothing was held out)"
     table = new_table(title, "", "base", "tuned", "change")
     for metric, models in results["metrics"].items():
+        if "mean_of_rows" in models["base"] and len(models["base"]["by_subtask"]) > 1:  # older runs have none
+            base, tuned = (models[model]["mean_of_rows"] for model in ("base", "tuned"))
+            table.add_row(Text(f"{metric}, mean of rows"), f"{base:.3f}", f"{tuned:.3f}", f"{tuned - base:+.3f}")
         for subtask in [*models["base"]["by_subtask"], None]:
             base, tuned = (
                 models[model]["mean"] if subtask is None else models[model]["by_subtask"][subtask]
@@ -44,6 +47,15 @@ def metric_table(results: Mapping[str, Any]) -> Table:
                 style="bold" if subtask is None else None,
                 end_section=subtask is None,
             )
+    return table
+
+
+def interval_table(results: Mapping[str, Any]) -> Table:
+    """Bootstrap intervals of the means of subtasks; those of single subtasks are in ``results.json``."""
+    table = new_table("Intervals of the means (bootstrap over rows)", "", "base", "tuned", "change")
+    for metric, models in results["metrics"].items():
+        ends = (models[model]["interval"] for model in ("base", "tuned", "change"))
+        table.add_row(Text(metric), *(f"{low:.3f} to {high:.3f}" for low, high in ends))
     return table
 
 
@@ -101,4 +113,6 @@ def report_tables(results: Mapping[str, Any]) -> Iterator[Table | str]:
             f"random choice would give {selection['pool_share']:.1%}"
         )
     yield metric_table(results)
+    if all("interval" in models["base"] for models in results["metrics"].values()):  # older runs have none
+        yield interval_table(results)
     yield cost_table(results["stages"])

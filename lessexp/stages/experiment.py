@@ -140,6 +140,11 @@ class Experiment:
         return instantiate(self.cfg.benchmark)
 
     @cached_property
+    def benchmark_rows(self) -> list[Row]:
+        """The held-out rows, with as many solved examples as the trained model can read."""
+        return self.benchmark.fit(self.benchmark.rows(), self.model, max_length=self.cfg.max_length)
+
+    @cached_property
     def loggers(self) -> list[Logger]:
         """The experiment trackers, told the configuration."""
         loggers = list(instantiate(self.cfg.logger.loggers))

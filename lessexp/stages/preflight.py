@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from lessexp.data.target import EmptyTargetError
+from lessexp.evaluation.leaks import QuestionIndex, is_held_out, refuse_leaks
 from lessexp.gradients.codecs import CODECS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
@@ -32,6 +33,7 @@ def preflight(experiment: Experiment) -> None:
     _check_target(experiment)
     _check_pool(experiment)
     _check_benchmark(experiment)
+    _check_leaks(experiment)
     _check_weights(experiment.cfg.model)
     stages = experiment.cfg.selector.stages
     if "warmup" in stages or "representations" in stages:
@@ -95,12 +97,21 @@ def _check_pool(experiment: Experiment) -> None:
 
 
 def _check_benchmark(experiment: Experiment) -> None:
-    rows = experiment.benchmark.rows()
-    if not rows:
+    if not experiment.benchmark.rows():
         raise ExperimentError("the benchmark holds no row; check benchmark")
+    rows = experiment.benchmark_rows
     kept, dropped = experiment.tokenize(rows, experiment.model)
     if not kept:
         raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
+
+
+def _check_leaks(experiment: Experiment) -> None:
+    # A benchmark of nothing but target rows is asked for as such, and the report says so.
+    if is_held_out(experiment.benchmark_rows, experiment.target):
+        ngram = experiment.cfg.evaluation.leaks.ngram
+        index = QuestionIndex(experiment.benchmark.questions(), ngram=ngram, min_share=1.0)
+        texts = ((row.example_id, (content for _, content in row.messages)) for row in experiment.target)
+        refuse_leaks(index.leaks(texts), what="target rows")
 
 
 def _check_weights(model: DictConfig) -> None:

@@ -31,6 +31,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "selection": records["select"]["selection"],
         "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},
         "held_out": records["evaluate"]["held_out"],
+        "leaks": records["evaluate"]["leaks"],
         "versions": package_versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }

@@ -1,38 +1,36 @@
-import json
-
 import datasets
 import pytest
 
-from lessexp.data.multiple_choice import Question, question_text, read_questions
+from lessexp.data.multiple_choice import read_questions
 from lessexp.data.pool import DataUnavailableError
 from lessexp.data.rows import RowError
 from lessexp.errors import MissingFileError
+from tests.conftest import write_lines
 
 RECORD = {"subject": "law", "question": "Who?", "choices": ["me", "you", "they", "none"], "answer": "C"}
-
-
-def write_lines(path, *lines):
-    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
-    path.write_bytes("\n".join(texts).encode())
-    return str(path)
 
 
 def read(path, split="dev"):
     return read_questions(path, repo_id="some/repo", split=split)
 
 
-def test_question_text_is_the_question_its_lettered_choices_and_the_cue():
-    question = Question("dev-00000", "law", " Who?\n", ("me", "you", "they", "none"), "C")
-    assert question_text(question) == "Who?\nA. me\nB. you\nC. they\nD. none\nAnswer:"
-
-
 def test_questions_keep_the_order_of_the_file_and_get_ids_of_their_split(tmp_path):
-    other = RECORD | {"subject": "art", "question": "one\u2028two", "choices": [1, 2, 3, 4], "answer": 0}
+    other = RECORD | {"subject": "fine_art", "question": " one\u2028two\n", "choices": [1, 2, 3, 4], "answer": 0}
     path = write_lines(tmp_path / "questions.jsonl", RECORD, "", other)
-    assert read(path, split="test") == [
-        Question("test-00000", "law", "Who?", ("me", "you", "they", "none"), "C"),
-        Question("test-00001", "art", "one\u2028two", ("1", "2", "3", "4"), "A"),
-    ]
+    first, second = read(path, split="test")
+    assert (first.exercise_id, second.exercise_id) == ("test-00000", "test-00001")
+    assert (first.subtask, second.subtask) == ("law", "fine_art")
+    assert (first.answers, second.answers) == (("C",), ("A",))
+    assert second.fields == {
+        "subject": "fine art",
+        "question": "one\u2028two",
+        "a": "1",
+        "b": "2",
+        "c": "3",
+        "d": "4",
+        "answer": "A",
+    }
+    assert first.content == "Who?\nme\nyou\nthey\nnone"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,7 @@ def test_questions_of_the_hub_have_numbers_for_answers(monkeypatch):
         return datasets.Dataset.from_list([RECORD | {"answer": index} for index in range(4)])
 
     monkeypatch.setattr("datasets.load_dataset", hub)
-    assert [question.answer for question in read(None, split="test")] == ["A", "B", "C", "D"]
+    assert [question.answers for question in read(None, split="test")] == [("A",), ("B",), ("C",), ("D",)]
     assert asked == [("some/repo", "all", "test")]
 
 

@@ -62,7 +62,7 @@ def test_a_row_whose_answer_is_cut_off_is_absent_but_counted(examine, rows):
 def test_benchmark_reads_the_rows_of_its_file_and_judges_nothing(examine, tmp_path):
     rows = make_rows(5, target=True)
     write_rows(tmp_path / "held_out.jsonl", rows)
-    benchmark = AnswerNLLBenchmark(str(tmp_path / "held_out.jsonl"))
+    benchmark = AnswerNLLBenchmark(str(tmp_path / "held_out.jsonl"), limit=None, seed=0)
     assert benchmark.metric is None
     assert benchmark.rows() == rows
     assert benchmark.judge(examine(), rows) == []

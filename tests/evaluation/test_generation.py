@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.generation import greedy_answers
+from lessexp.evaluation.generation import StopsAt, before_stop, greedy_answers
 from lessexp.models.causal_lm import load_causal_lm
 
 MAX_NEW_TOKENS = 10
@@ -83,3 +83,60 @@ def test_every_finished_answer_is_counted_as_progress(examine):
 
 def test_no_conversations_give_no_answers(examine):
     assert greedy_answers(examine(), [], max_new_tokens=2) == []
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 200, 100_000])
+def test_stop_strings_cut_answers_of_any_batch_as_they_would_cut_those_of_a_plain_loop(examine, tokens_per_batch):
+    whole = answers_one_by_one(examine(), CONVERSATIONS)
+    stop = [answer[len(answer) // 2 :][:2] for answer in whole[:2]]  # inside the first two answers
+    expected = [before_stop(answer, stop).strip() for answer in whole]
+    assert expected != whole
+    found = greedy_answers(examine(tokens_per_batch), CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS, stop=stop)
+    assert found == expected
+
+
+def test_generation_ends_with_the_last_answer_that_stops(examine, model, monkeypatch):
+    examinee = examine()
+    (whole,) = answers_one_by_one(examinee, CONVERSATIONS[:1])
+    lengths = []
+    generate = model.generate
+
+    def counted(**settings):
+        output = generate(**settings)
+        lengths.append(output.shape[1] - settings["input_ids"].shape[1])
+        return output
+
+    monkeypatch.setattr(model, "generate", counted)
+    greedy_answers(examinee, CONVERSATIONS[:1], max_new_tokens=MAX_NEW_TOKENS, stop=[whole[:1]])
+    assert lengths[0] < MAX_NEW_TOKENS
+
+
+def test_a_stop_string_is_seen_across_tokens_and_not_in_the_prompt(tokenizer):
+    prompt = tokenizer("stop here")["input_ids"]
+    stops = StopsAt(["stop"], tokenizer, len(prompt))
+    answer = tokenizer("do not stop")["input_ids"]
+    for end in range(1, len(answer) + 1):
+        (ended,) = stops(torch.tensor([prompt + answer[:end]]), None)
+        assert ended == ("stop" in tokenizer.decode(answer[:end]))
+
+
+def test_a_cue_is_given_to_the_model_and_is_no_part_of_its_answer(examine):
+    examinee = examine()
+    text = examinee.tokenizer(examinee.chat_format.prompt(CONVERSATIONS[0]) + "the answer")["input_ids"]
+    with torch.no_grad():
+        first = int(examinee.model(input_ids=torch.tensor([text])).logits[0, -1].argmax())
+    (answer,) = greedy_answers(examinee, CONVERSATIONS[:1], max_new_tokens=1, cues=["the answer"])
+    assert answer == examinee.tokenizer.decode([first], skip_special_tokens=True).strip()
+
+
+def test_a_prompt_too_long_loses_its_start_so_that_the_answer_has_room(model, tokenizer, chat_format):
+    examinee = Examinee(model, tokenizer, chat_format, 60, 100_000, lambda done: None)
+    text = tokenizer(chat_format.prompt(CONVERSATIONS[1]))["input_ids"][-(60 - MAX_NEW_TOKENS) :]
+    assert len(text) == 60 - MAX_NEW_TOKENS
+    new_tokens = []
+    while len(new_tokens) < MAX_NEW_TOKENS and tokenizer.eos_token_id not in new_tokens:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([text + new_tokens]), use_cache=False).logits[0, -1]
+        new_tokens.append(int(logits.argmax()))
+    expected = tokenizer.decode(new_tokens, skip_special_tokens=True).strip()
+    assert greedy_answers(examinee, CONVERSATIONS[1:2], max_new_tokens=MAX_NEW_TOKENS) == [expected]

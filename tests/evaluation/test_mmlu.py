@@ -3,9 +3,11 @@ import json
 import pytest
 import torch
 
+from lessexp.data.multiple_choice import read_questions
 from lessexp.data.rows import RowError
 from lessexp.evaluation.base import Examinee
 from lessexp.evaluation.mmlu import MMLUBenchmark
+from tests.conftest import prompts
 
 SUBJECTS = ("virology", "abstract_algebra", "law")
 
@@ -31,6 +33,11 @@ def build(tmp_path):
 
     def benchmark(test=test, dev=dev, n_shots=2, limit=None, seed=0):
         return MMLUBenchmark(
+            read_questions,
+            task="mmlu",
+            prompts=prompts("mmlu"),
+            subtasks=None,
+            ngram=13,
             path=write(tmp_path / "test.jsonl", test),
             dev_path=write(tmp_path / "dev.jsonl", dev),
             repo_id="unused",
@@ -43,7 +50,7 @@ def build(tmp_path):
 
 
 def texts(benchmark):
-    return [record.question for record in benchmark.questions]
+    return [text.split("\n")[0] for text in benchmark.questions().values()]
 
 
 @pytest.mark.parametrize("n_shots", [0, 2])
@@ -59,13 +66,16 @@ def test_prompt_holds_solved_examples_of_the_subject_and_leaves_its_own_question
         assert answer in "ABCD"
 
 
-def test_predictions_equal_the_letter_with_the_highest_logit_in_a_loop_of_its_own(
-    build, lora_model, tokenizer, chat_format
+# One question at a time, some together, and all padded to one batch.
+@pytest.mark.parametrize("tokens_per_batch", [64, 1000, 100_000])
+def test_predictions_of_batches_equal_the_letter_with_the_highest_logit_in_a_loop_of_its_own(
+    build, lora_model, tokenizer, chat_format, tokens_per_batch
 ):
     finished = []
     benchmark = build()
     rows = benchmark.rows()
-    predictions = benchmark.judge(Examinee(lora_model, tokenizer, chat_format, 2048, 64, finished.append), rows)
+    examinee = Examinee(lora_model, tokenizer, chat_format, 2048, tokens_per_batch, finished.append)
+    predictions = benchmark.judge(examinee, rows)
     letters = {letter: tokenizer(letter, add_special_tokens=False)["input_ids"] for letter in "ABCD"}
     expected = []
     for row in rows:

@@ -9,7 +9,9 @@ N_ROWS = 6
 
 
 def build(seed=3000):
-    return ReasoningGymBenchmark(FAMILIES, rows_per_family=N_ROWS, seed=seed, max_new_tokens=7)
+    return ReasoningGymBenchmark(
+        FAMILIES, rows_per_family=N_ROWS, seed=seed, max_new_tokens=7, limit=None, limit_seed=0
+    )
 
 
 @pytest.fixture

@@ -138,3 +138,27 @@ def test_names_stand_left_and_numbers_right():
 @pytest.mark.parametrize(("value", "text"), [(999, "999 B"), (1000, "1.0 kB"), (2_345_678, "2.3 MB"), (0, "0 B")])
 def test_quantities_have_a_prefix_that_leaves_few_digits(value, text):
     assert with_unit(value, "B") == text
+
+
+def with_intervals(results):
+    results = copy.deepcopy(results)
+    for models in results["metrics"].values():
+        models["change"] = {"mean": models["tuned"]["mean"] - models["base"]["mean"]}
+        for shift, model in enumerate(models.values()):
+            model |= {"interval": [shift - 0.5, shift + 0.25], "mean_of_rows": 0.0625 * (shift + 1)}
+    return results
+
+
+def test_intervals_of_the_means_stand_in_a_table_of_their_own_on_80_columns():
+    console = Console(record=True, width=80, file=io.StringIO())
+    for item in report_tables(with_intervals(RESULTS)):
+        console.print(item)
+    shown = console.export_text().splitlines()
+    assert "…" not in "".join(shown)
+    intervals = next(line for line in shown if cells(line)[0] == "score")
+    assert cells(intervals) == ["score", "-0.500 to 0.250", "0.500 to 1.250", "1.500 to 2.250"]
+    assert cells(line_with("score, mean of rows", shown)) == ["score, mean of rows", "0.062", "0.125", "+0.062"]
+
+
+def test_results_of_runs_before_there_were_intervals_are_shown_without():
+    assert not any("Intervals" in line for line in lines(*report_tables(RESULTS)))

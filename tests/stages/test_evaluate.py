@@ -4,7 +4,7 @@ import pytest
 
 from lessexp.data.rows import write_rows
 from lessexp.stages import evaluate, finetune
-from tests.conftest import make_rows
+from tests.conftest import make_rows, write_lines
 
 
 def test_training_on_the_target_lowers_its_answer_nll(make_experiment):
@@ -33,3 +33,46 @@ def test_the_benchmarks_own_metric_and_its_predictions_are_kept(make_experiment)
     assert [line["model"] for line in predictions] == ["base"] * 6 + ["tuned"] * 6
     tuned = [line["score"] for line in predictions[6:9]]
     assert metrics["score"]["tuned"]["by_subtask"]["chain_sum"] == pytest.approx(sum(tuned) / 3)
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_two_metrics_with_paired_intervals_and_fewer_examples_where_they_do_not_fit(make_experiment, tmp_path):
+    def passage(index, split):
+        text = f"{split} {index} {'word ' * (3 * index)}"
+        answers = [f"number {index}"]
+        return {"lang": ("korean", "finnish")[index % 2], "context": text, "question": "?", "answers": answers}
+
+    dev = write_lines(tmp_path / "dev.jsonl", *(passage(index, "dev") | {"id": str(index)} for index in range(2)))
+    test = write_lines(tmp_path / "test.jsonl", *(passage(index, "test") | {"id": str(index)} for index in range(9)))
+    settings = [f"target.path={dev}", f"benchmark.path={test}", "benchmark.max_new_tokens=4", "max_length=160"]
+    experiment = make_experiment("selector=random", "target=tydiqa", *settings, "evaluation.bootstrap.n_resamples=50")
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    record = evaluate.run(experiment)
+    assert 0 < record["n_shortened"] < 9
+    assert list(record["metrics"]) == ["answer_nll", "f1", "exact_match"]
+    lines = read_lines(experiment.run_folder / "predictions.jsonl")
+    assert set(lines[0]["further_scores"]) == {"exact_match"}
+    nll = record["metrics"]["answer_nll"]
+    for model in ("base", "tuned", "change"):
+        assert nll[model]["interval"][0] < nll[model]["mean"] < nll[model]["interval"][1]
+        # Four Finnish and five Korean rows.
+        by_subtask = nll[model]["by_subtask"]
+        assert nll[model]["mean_of_rows"] == pytest.approx((4 * by_subtask["finnish"] + 5 * by_subtask["korean"]) / 9)
+        assert set(nll[model]["interval_by_subtask"]) == set(by_subtask) == {"finnish", "korean"}
+    assert nll["change"]["mean"] == pytest.approx(nll["tuned"]["mean"] - nll["base"]["mean"])
+
+
+def test_pool_rows_that_hold_a_test_question_are_listed_and_counted(make_experiment, tmp_path):
+    write_rows(tmp_path / "test.jsonl", make_rows(9, prefix="test", target=True)[6:])
+    experiment = make_experiment("selector=random", f"benchmark.path={tmp_path / 'test.jsonl'}")
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    assert evaluate.run(experiment)["leaks"] == {"pool": 3, "selected": 2, "left_out": 0}
+    assert read_lines(experiment.run_folder / "leaks.jsonl") == [
+        {"found_in": f"row-00{index}", "question": f"test-00{index}", "share": 1.0, "selected": index < 8}
+        for index in (6, 7, 8)
+    ]

@@ -5,6 +5,7 @@ import pytest
 from lessexp.data.rows import Row, write_rows
 from lessexp.data.target import EmptyTargetError
 from lessexp.errors import MissingFileError
+from lessexp.evaluation.leaks import LeakError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.selection.top_k import BudgetError
 from lessexp.stages.configuration import ExperimentError
@@ -87,6 +88,15 @@ def test_a_subtask_must_not_take_the_name_of_a_column(make_experiment, tmp_path)
     write_rows(tmp_path / "named.jsonl", rows)
     with pytest.raises(ExperimentError, match=r"subtask 'score' is the name of a column of scores\.parquet"):
         make_experiment(f"target.path={tmp_path / 'named.jsonl'}")
+
+
+def test_a_target_row_among_other_test_rows_is_refused_by_name(make_experiment, tmp_path):
+    target = make_rows(5, prefix="target", target=True)
+    write_rows(tmp_path / "test.jsonl", [*make_rows(7, prefix="test", target=True)[4:]])
+    with pytest.raises(LeakError, match="target rows are also test questions: 'target-004' holds 'test-004'"):
+        make_experiment(f"benchmark.path={tmp_path / 'test.jsonl'}")
+    write_rows(tmp_path / "same.jsonl", target[:3])  # nothing but target rows: asked for as such
+    make_experiment(f"benchmark.path={tmp_path / 'same.jsonl'}")
 
 
 def test_a_pool_without_answers_is_refused(make_experiment, tmp_path):

@@ -16,7 +16,7 @@ def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     assert results["pool"]["found"] == {"sums": 12, "words": 12}
     assert results["pool"]["differences"] == {"words": {"expected": 13, "found": 12}}
     assert results["versions"]["torch"]
-    assert set(results["metrics"]["answer_nll"]) == {"base", "tuned"}
+    assert set(results["metrics"]["answer_nll"]) == {"base", "tuned", "change"}
     shown = capsys.readouterr().out
     assert "sums (wanted)" in shown
     assert "the pool holds 12 rows of 'words', 13 are expected" in shown

@@ -1,0 +1,128 @@
+"""Test questions after solved examples of their subtask: the part that few-shot benchmarks have in common."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lessexp.data.few_shot import Exercise, FewShotRow, Templates, by_subtask, few_shot_row, of_subtasks
+from lessexp.data.rows import Row
+from lessexp.errors import UserError
+from lessexp.evaluation.base import Reader
+from lessexp.evaluation.leaks import QuestionIndex
+from lessexp.evaluation.limit import limited
+
+
+class NoRoomError(UserError, ValueError):
+    """Answers as long as all the model may read."""
+
+
+class FewShotExam:
+    """Test questions with their solved examples.
+
+    Args:
+        tests: the questions.
+        shots: examples to choose from.
+        task: name of the benchmark.
+        subtasks: only these; ``None``: all.
+        n_shots: examples before each question, the first of its subtask.
+        prompts: words of the prompts.
+        limit: at most so many questions of a subtask, drawn by ``seed``; ``None``: all.
+        seed: of the draw.
+        ngram: see `lessexp.evaluation.leaks.QuestionIndex`.
+
+    Attributes:
+        left_out: test questions that one of ``shots`` asks word by word, and where; they are no test.
+    """
+
+    def __init__(
+        self,
+        *,
+        tests: Sequence[Exercise],
+        shots: Sequence[Exercise],
+        task: str,
+        subtasks: Sequence[str] | None,
+        n_shots: int,
+        prompts: Templates,
+        limit: int | None,
+        seed: int,
+        ngram: int,
+    ):
+        examples = of_subtasks(shots, subtasks)
+        chosen = by_subtask(examples, at_most=n_shots)
+        drawn = limited(
+            of_subtasks(tests, subtasks),
+            limit=limit,
+            seed=seed,
+            subtask_of=lambda exercise: exercise.subtask,
+            name_of=lambda exercise: exercise.exercise_id,
+        )
+        self._items: dict[str, FewShotRow] = {}
+        for exercise in drawn:
+            before = chosen.get(exercise.subtask, [])
+            item = few_shot_row(_completed(exercise, before), before, task=task, templates=prompts)
+            self._items[item.row(0).example_id] = item
+        # The published sets are not free of this: five of MMLU's development questions are test questions word by word.
+        index = QuestionIndex(self.questions(), ngram=ngram, min_share=1.0)
+        self.left_out = {leak.question: leak.found_in for leak in index.leaks((e.where, [e.content]) for e in examples)}
+        for example_id in self.left_out:
+            del self._items[example_id]
+
+    def item(self, row: Row) -> FewShotRow:
+        """What a row was made of."""
+        return self._items[row.example_id]
+
+    def rows(self) -> list[Row]:
+        """The questions with all their examples."""
+        return [item.row(len(item.shots)) for item in self._items.values()]
+
+    def questions(self) -> dict[str, str]:
+        """What is asked, by example id."""
+        return {example_id: item.exercise.content for example_id, item in self._items.items()}
+
+    def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int, max_new_tokens: int) -> list[Row]:
+        """The rows without as many of their first examples as are too many for ``max_length`` tokens.
+
+        A row fits if both its prompt with ``max_new_tokens`` more and the whole row with its right answer do. One
+        that does not fit even without examples keeps none.
+
+        Raises:
+            NoRoomError: not a token of any question would fit.
+        """
+        if max_new_tokens >= max_length:
+            raise NoRoomError(
+                f"benchmark.max_new_tokens={max_new_tokens} leaves nothing of max_length={max_length} for the "
+                "question; lower the one or raise the other"
+            )
+        fitted = []
+        for given in rows:
+            item = self.item(given)
+            candidates = (item.row(n_shots) for n_shots in range(len(item.shots), 0, -1))
+            fits = (
+                row
+                for row in candidates
+                if _length(row, item.templates.cue, reader, max_new_tokens=max_new_tokens) <= max_length
+            )
+            fitted.append(next(fits, item.row(0)))
+        return fitted
+
+
+def _completed(exercise: Exercise, examples: Sequence[Exercise]) -> Exercise:
+    """The question with those fields of its subtask that only the examples hold, such as BBH's instruction."""
+    if not examples:
+        return exercise
+    fields = {name: value or examples[0].fields.get(name, "") for name, value in exercise.fields.items()}
+    return replace(exercise, fields=fields)
+
+
+def _length(row: Row, cue: str, reader: Reader, *, max_new_tokens: int) -> int:
+    prompt = len(prompt_ids(row, cue, reader)) + max_new_tokens
+    whole = "".join(segment.text for segment in reader.chat_format.segments(row.messages))
+    return max(prompt, len(_token_ids(whole, reader)))
+
+
+def prompt_ids(row: Row, cue: str, reader: Reader) -> list[int]:
+    """What the model reads before it answers."""
+    return _token_ids(reader.chat_format.prompt(row.messages[:-1]) + cue, reader)
+
+
+def _token_ids(text: str, reader: Reader) -> list[int]:
+    return reader.tokenizer(text, add_special_tokens=reader.chat_format.add_special_tokens, verbose=False)["input_ids"]
