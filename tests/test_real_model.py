@@ -9,14 +9,17 @@ import torch
 from lessexp.data.chat_format import TemplateFormat, TuluFormat
 from lessexp.data.rows import read_rows
 from lessexp.data.tokenize import IGNORED_LABEL, collate, tokenize_rows
+from lessexp.evaluation.base import Examinee
 from lessexp.gradients.per_example import per_example_gradients
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer, per_example_loss
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
+from lessexp.stages.configuration import instantiate
 from lessexp.stages.experiment import Experiment
 from tests.conftest import perturb_adapter
 from tests.stages.conftest import compose_from
 
 pytestmark = pytest.mark.slow
+MMLU_FILES = {"path": "test.jsonl", "dev_path": "dev.jsonl"}
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -82,3 +85,31 @@ def test_labels_of_real_rows_are_the_answers_and_nothing_else(smol_tokenizer, ma
         labelled = [label for label in tokens.labels if label != IGNORED_LABEL]
         said = [content.strip() + end for role, content in by_id[tokens.example_id].messages if role == "assistant"]
         assert smol_tokenizer.decode(labelled) == "".join(said)
+
+
+N_QUESTIONS = int(os.environ.get("LESSEXP_MMLU_QUESTIONS", "500"))
+
+
+def test_batched_mmlu_of_the_real_model_equals_a_loop_over_single_questions(folder, smol_tokenizer):
+    if not (data := os.environ.get("LESSEXP_DATA")):
+        pytest.skip("LESSEXP_DATA names no folder of real rows")
+    places = [f"benchmark.{key}={Path(data) / 'eval' / 'mmlu' / file}" for key, file in MMLU_FILES.items()]
+    benchmark = instantiate(compose_from("target=mmlu", "benchmark.limit=20", *places).benchmark)
+    model = load_causal_lm(folder, dtype="float32", device="cpu")
+    chat_format = TuluFormat(smol_tokenizer)
+    examinee = Examinee(model, smol_tokenizer, chat_format, 512, 4096, lambda done: None)
+    # Spread over the subjects; every prompt fits, the longest with fewer examples.
+    rows = benchmark.fit(benchmark.rows()[:: max(1, 1140 // N_QUESTIONS)][:N_QUESTIONS], examinee, max_length=512)
+    predictions = {found.example_id: found.answer for found in benchmark.judge(examinee, rows)}
+    letters = [smol_tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "ABCD"]
+    n_close = 0
+    for row in rows:
+        context = smol_tokenizer(chat_format.prompt(row.messages[:-1]))["input_ids"][-511:]
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([context])).logits[0, -1][letters]
+        first, second = logits.topk(2).values.tolist()
+        if first - second < 1e-3:  # float32 through thirty layers may turn a tie
+            n_close += 1
+            continue
+        assert predictions[row.example_id] == "ABCD"[int(logits.argmax())], row.example_id
+    assert n_close <= len(rows) // 20

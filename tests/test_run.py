@@ -63,7 +63,7 @@ def write_less_pool(folder, n_per_source):
         write_rows(folder / source / f"{source}_data.jsonl", rows)
 
 
-def write_questions(path, n_per_subject):
+def write_questions(path, n_per_subject, first=0):
     lines = [
         {
             "subject": subject,
@@ -72,7 +72,7 @@ def write_questions(path, n_per_subject):
             "answer": "AB"[i % 2],
         }
         for subject in ("anatomy", "world_religions")
-        for i in range(n_per_subject)
+        for i in range(first, first + n_per_subject)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -80,7 +80,7 @@ def write_questions(path, n_per_subject):
 def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
     write_less_pool(tmp_path / "data", 650)
     write_questions(tmp_path / "dev.jsonl", 5)
-    write_questions(tmp_path / "test.jsonl", 3)
+    write_questions(tmp_path / "test.jsonl", 3, first=10)
     cfg = compose_from(
         "selector=less",
         "model=llama2_7b",

@@ -97,6 +97,10 @@ def _check_pool(experiment: Experiment) -> None:
 
 
 def _check_benchmark(experiment: Experiment) -> None:
+    if experiment.benchmark.left_out and not experiment.benchmark.rows():
+        raise ExperimentError(
+            "every test question is one of the solved examples too; set benchmark.path to a file of other questions"
+        )
     if not experiment.benchmark.rows():
         raise ExperimentError("the benchmark holds no row; check benchmark")
     rows = experiment.benchmark_rows

@@ -11,7 +11,7 @@ from lessexp.selection.top_k import BudgetError
 from lessexp.stages.configuration import ExperimentError
 from lessexp.training.foreign_adapter import ForeignAdapterError
 from lessexp.training.foreign_checkpoint import ForeignCheckpointError
-from tests.conftest import make_rows
+from tests.conftest import make_rows, write_lines
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,13 @@ def test_a_target_row_among_other_test_rows_is_refused_by_name(make_experiment, 
         make_experiment(f"benchmark.path={tmp_path / 'test.jsonl'}")
     write_rows(tmp_path / "same.jsonl", target[:3])  # nothing but target rows: asked for as such
     make_experiment(f"benchmark.path={tmp_path / 'same.jsonl'}")
+
+
+def test_tests_that_are_all_solved_examples_are_refused(make_experiment, tmp_path):
+    problem = {"question": "2 and 2?", "cot": "Add.", "answer": "4"}
+    path = write_lines(tmp_path / "problems.jsonl", problem)
+    with pytest.raises(ExperimentError, match="every test question is one of the solved examples too"):
+        make_experiment("target=gsm8k", f"target.path={path}", f"benchmark.path={path}", "benchmark.max_new_tokens=9")
 
 
 def test_a_pool_without_answers_is_refused(make_experiment, tmp_path):
