@@ -19,8 +19,15 @@ OPTIONS = [
     for file in sorted((ROOT / "conf").glob("*/**/*.yaml"))
     if file.stem != "paper"
 ]
-# What an option goes with, where it needs another.
-COMPANIONS = {"benchmark": "target={name}", "data/columns": "data=hf"}
+
+
+def companions(group: str, name: str) -> list[str]:
+    """What an option goes with, where it needs another."""
+    if group == "benchmark" and (ROOT / "conf" / "target" / f"{name}.yaml").is_file():
+        return [f"target={name}"]
+    return ["data=hf"] if group == "data/columns" else []
+
+
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
@@ -66,7 +73,7 @@ def test_every_option_composes_and_resolves_and_its_targets_import(option):
     from hydra.utils import get_object
 
     group, name = option.split("=")
-    cfg = composed(option, *([COMPANIONS[group].format(name=name)] if group in COMPANIONS else []))
+    cfg = composed(option, *companions(group, name))
     assert len(list(values(cfg))) > 50
     found = list(targets(cfg))
     assert found
