@@ -4,88 +4,30 @@ Stages share nothing in memory but this: each reads what it needs from here and 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from peft import PeftModel
 from pytorch_lightning.loggers import Logger
-from torch import nn
-from transformers import PreTrainedModel
 
 from lessexp.artifacts import Artifact, artifact_key, build_once
 from lessexp.data.arrow_sequence import ArrowSequence
-from lessexp.data.chat_format import ChatFormat
 from lessexp.data.rows import Row, fingerprint
 from lessexp.data.tokenize import Dropped, TokenizedRow
 from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
-from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
-from lessexp.models.lora import LoraSettings, attach_lora
-from lessexp.models.source import folder_fingerprint, model_folder
+from lessexp.models.source import model_folder
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, plain
+from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.progress import say
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.training.imports import ImportedWarmup
-
-
-@dataclass(frozen=True)
-class ModelInUse:
-    """A model with its tokenizer and the adapter it gets.
-
-    Attributes:
-        cfg: its configuration node.
-        folder: where its files are.
-        lora: shape of its adapters.
-        device: where it runs.
-        chat_format_factory: makes the chat format from the tokenizer.
-        proxy_steps: turn the loaded model into its smaller stand-in, one after the other.
-    """
-
-    cfg: DictConfig
-    folder: Path
-    lora: LoraSettings
-    device: str
-    chat_format_factory: Callable[..., ChatFormat]
-    proxy_steps: Sequence[Callable[[nn.Module], nn.Module]] = ()
-
-    @cached_property
-    def tokenizer(self):
-        """The model's tokenizer."""
-        return load_tokenizer(self.folder)
-
-    @cached_property
-    def chat_format(self) -> ChatFormat:
-        """The chat format over this model's tokenizer."""
-        return self.chat_format_factory(tokenizer=self.tokenizer)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What determines the model's behaviour."""
-        return {
-            "fingerprint": folder_fingerprint(self.folder),
-            "dtype": self.cfg.dtype,
-            "quantization": self.cfg.quantization,
-        }
-
-    def load(self) -> PreTrainedModel:
-        """The frozen model, or its proxy."""
-        model = load_causal_lm(
-            self.folder, dtype=self.cfg.dtype, device=self.device, quantization=self.cfg.quantization
-        )
-        for step in self.proxy_steps:
-            model = step(model)
-        return model
-
-    def load_with_adapter(self, *, seed: int) -> PeftModel:
-        """The model with a fresh adapter."""
-        return attach_lora(self.load(), self.lora, seed=seed)
 
 
 class Experiment:
