@@ -1,19 +1,27 @@
-"""evaluate: base and tuned model on held-out rows of the target."""
+"""evaluate: base and tuned model on held-out rows of the target.
+
+What the base model answers is an artifact: all runs that judge the same model by the same rows share it.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lessexp.data.rows import Row, read_rows
+from lessexp.artifacts import Artifact
+from lessexp.data.rows import Row, fingerprint, read_rows
+from lessexp.data.tokenize import lengths_of
 from lessexp.evaluation.answer_nll import answer_nll
-from lessexp.evaluation.base import Advance, Examinee, Prediction
+from lessexp.evaluation.base import Advance, Examinee
 from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
+from lessexp.files import write_json
 from lessexp.models.lora import copy_into, read_adapter
+from lessexp.stages.configuration import plain
 from lessexp.stages.cost import forward_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import progress_bar, say
@@ -22,9 +30,13 @@ Scores = Mapping[str, Mapping[str, float]]
 """Values of the rows by metric, then by example id."""
 
 
+_ANSWERS = "answers.json"
+
+
 def _examine(
     experiment: Experiment, model: nn.Module, rows: Sequence[Row], advance: Advance
-) -> tuple[Scores, list[Prediction]]:
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """Scores, and the predictions as they are written to files."""
     examinee = Examinee(
         model=model,
         tokenizer=experiment.model.tokenizer,
@@ -39,7 +51,34 @@ def _examine(
         by_metric = {experiment.benchmark.metric: prediction.score, **prediction.further_scores}
         for metric, score in by_metric.items():
             scores.setdefault(metric, {})[prediction.example_id] = score
-    return scores, predictions
+    return scores, [asdict(prediction) for prediction in predictions]
+
+
+def _base_fields(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
+    """All that determines what the base model answers."""
+    cfg = experiment.cfg
+    return {
+        "format": 1,
+        "model": experiment.model.identity,
+        "chat_format": plain(cfg.chat_format),
+        "max_length": cfg.max_length,
+        "benchmark": plain(cfg.benchmark),
+        "rows": fingerprint(rows),
+    }
+
+
+def _base_answers(
+    experiment: Experiment, model: nn.Module, rows: Sequence[Row], advance: Advance, flops: float
+) -> Artifact:
+    """Ask the base model, or take what it answered before."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        # A fresh adapter changes nothing, so the model that is tuned serves as the base model.
+        scores, predictions = _examine(experiment, model, rows, advance)
+        write_json(folder / _ANSWERS, {"scores": scores, "predictions": predictions})
+        return {"n_rows": len(rows), "flops": flops}
+
+    return experiment.build("base_answers", _base_fields(experiment, rows), build)
 
 
 def _summaries(
@@ -94,32 +133,35 @@ def run(experiment: Experiment) -> dict[str, Any]:
     n_shortened = sum(fitted != whole for fitted, whole in zip(rows, experiment.benchmark.rows(), strict=True))
     if n_shortened:
         say(f"{n_shortened} of {len(rows)} test rows have fewer solved examples, to fit max_length={cfg.max_length}")
-    passes = 2 if experiment.benchmark.metric is None else 4
     model = experiment.model.load_with_adapter(seed=cfg.seed)
-    scores: dict[str, dict[str, Mapping[str, float]]] = {}
-    with (
-        progress_bar("evaluation", total=passes * len(rows)) as advance,
-        (experiment.run_folder / "predictions.jsonl").open("w", encoding="utf-8") as file,
-    ):
-        # A fresh adapter changes nothing, so the same object serves as the base model.
-        for name in ("base", "tuned"):
-            if name == "tuned":
-                copy_into(model, read_adapter(experiment.adapter_folder))
-            found, predictions = _examine(experiment, model, rows, advance)
-            for metric, values in found.items():
-                scores.setdefault(metric, {})[name] = values
-            for prediction in predictions:
-                file.write(json.dumps({"model": name, **asdict(prediction)}, ensure_ascii=False) + "\n")
     tokenized, _ = experiment.tokenize(rows, experiment.model)
-    n_tokens = passes * sum(len(row.input_ids) for row in tokenized)
+    passes = 1 if experiment.benchmark.metric is None else 2
+    flops = forward_flops(model.num_parameters(), passes * int(lengths_of(tokenized).sum()))
+    with progress_bar("evaluation of the base model", total=passes * len(rows)) as advance:
+        base = _base_answers(experiment, model, rows, advance, flops)
+    answers = {"base": json.loads((base.folder / _ANSWERS).read_text(encoding="utf-8"))}
+    copy_into(model, read_adapter(experiment.adapter_folder))
+    with progress_bar("evaluation of the tuned model", total=passes * len(rows)) as advance:
+        scores, predictions = _examine(experiment, model, rows, advance)
+    answers["tuned"] = {"scores": scores, "predictions": predictions}
+    with (experiment.run_folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
+        for name, given in answers.items():
+            for prediction in given["predictions"]:
+                file.write(json.dumps({"model": name, **prediction}, ensure_ascii=False) + "\n")
     return {
         "held_out": is_held_out(rows, experiment.target),
         "leaks": leaks | {"left_out": len(left_out)},
         "n_shortened": n_shortened,
         "metrics": {
-            metric: _summaries(models, rows, settings=cfg.evaluation.bootstrap, seed=cfg.seed)
-            for metric, models in scores.items()
+            metric: _summaries(
+                {name: given["scores"][metric] for name, given in answers.items()},
+                rows,
+                settings=cfg.evaluation.bootstrap,
+                seed=cfg.seed,
+            )
+            for metric in scores
         },
         "n_rows": len(rows),
-        "flops": forward_flops(model.num_parameters(), n_tokens),
+        "flops": flops,
+        "artifacts": {"base_answers": base},
     }

@@ -35,6 +35,29 @@ def test_the_benchmarks_own_metric_and_its_predictions_are_kept(make_experiment)
     assert metrics["score"]["tuned"]["by_subtask"]["chain_sum"] == pytest.approx(sum(tuned) / 3)
 
 
+def test_the_base_model_is_asked_once_for_all_runs_of_the_same_rows(make_experiment, monkeypatch):
+    asked = []
+    examine = evaluate._examine
+    monkeypatch.setattr(evaluate, "_examine", lambda *given: asked.append(given) or examine(*given))
+    records = {}
+    settings = ("target=reasoning_gym", "benchmark.rows_per_family=3", "benchmark.max_new_tokens=3")
+    for run, *overrides in (
+        ("first", "selector=random"),
+        ("second", "selector=length", "finetune.training.epochs=2"),
+        ("longer", "selector=random", "benchmark.max_new_tokens=4"),
+    ):
+        experiment = make_experiment(*settings, *overrides, run=run)
+        write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+        finetune.run(experiment)
+        records[run] = (evaluate.run(experiment), len(asked))
+        asked.clear()
+    assert [n for _, n in records.values()] == [2, 1, 2]
+    first, second = (records[run][0]["metrics"] for run in ("first", "second"))
+    for metric in first:
+        assert first[metric]["base"]["by_subtask"] == second[metric]["base"]["by_subtask"]
+    assert first["answer_nll"]["tuned"] != second["answer_nll"]["tuned"]
+
+
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
