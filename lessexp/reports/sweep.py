@@ -4,9 +4,10 @@ A figure of a setting is the mean over its seeds; ± is the sample standard devi
 where there is one seed.
 """
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lessexp.errors import UserError
+from lessexp.files import write_json
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.reports.tables import new_table
 
@@ -49,24 +51,40 @@ class Setting:
     figures: dict[str, list[float]]
 
 
-def read_sweep(folders: Sequence[Path]) -> list[SweepRun]:
-    """All runs below the folders, in the order of their job numbers.
+def read_sweep(places: Sequence[Path]) -> list[SweepRun]:
+    """All runs of the places, in the order of their job numbers.
+
+    Args:
+        places: folders that hold runs at any depth, and files of `write_runs`.
 
     Raises:
-        SweepError: a folder without runs, or a run that did not finish, which is named.
+        SweepError: a folder without runs, a run that did not finish, which is named, or a file of another kind.
     """
-    runs = []
-    for folder in folders:
-        started = sorted((hydra.parent for hydra in folder.rglob(".hydra")), key=_job_order)
-        if not started:
-            raise SweepError(f"{folder} holds no run; give the folder that `python run.py -m` printed its jobs into")
-        if unfinished := [run for run in started if not (run / RESULTS_FILE).is_file()]:
-            raise SweepError(
-                f"{len(unfinished)} of {len(started)} runs in {folder} did not finish, the first is {unfinished[0]}; "
-                "run their command again, or delete their folders"
-            )
-        runs += [SweepRun(_overrides(run), read_results(run)) for run in started]
-    return runs
+    return [run for place in places for run in (_read_runs(place) if place.is_file() else _runs_below(place))]
+
+
+def write_runs(path: Path, runs: Sequence[SweepRun]) -> None:
+    """Keep what the table needs of many runs in one file, to be joined with others later."""
+    write_json(path, {"runs": [asdict(run) for run in runs]})
+
+
+def _read_runs(file: Path) -> list[SweepRun]:
+    try:
+        return [SweepRun(**run) for run in json.loads(file.read_text(encoding="utf-8"))["runs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SweepError(f"{file} holds no runs; give a folder of runs, or a file that --json wrote") from error
+
+
+def _runs_below(folder: Path) -> list[SweepRun]:
+    started = sorted((hydra.parent for hydra in folder.rglob(".hydra")), key=_job_order)
+    if not started:
+        raise SweepError(f"{folder} holds no run; give the folder that `python run.py -m` printed its jobs into")
+    if unfinished := [run for run in started if not (run / RESULTS_FILE).is_file()]:
+        raise SweepError(
+            f"{len(unfinished)} of {len(started)} runs in {folder} did not finish, the first is {unfinished[0]}; "
+            "run their command again, or delete their folders"
+        )
+    return [SweepRun(_overrides(run), read_results(run)) for run in started]
 
 
 def _job_order(run: Path) -> tuple[str, int, str]:

@@ -6,7 +6,14 @@ import pytest
 from rich.console import Console
 
 from lessexp.reports.__main__ import main
-from lessexp.reports.sweep import SweepError, figures_of, read_sweep, settings_of, sweep_markdown, sweep_table
+from lessexp.reports.sweep import (
+    SweepError,
+    figures_of,
+    read_sweep,
+    settings_of,
+    sweep_markdown,
+    sweep_table,
+)
 
 
 def results(selector, seed, *, nll=1.0, precision=0.5, reused_in=None):
@@ -107,3 +114,15 @@ def test_text_in_a_setting_is_shown_as_it_is(tmp_path):
     Console(file=screen, width=200).print(sweep_table(runs))
     assert "data=[bold]" in screen.getvalue()
     assert r"data=a\|b" in sweep_markdown(runs)
+
+
+def test_runs_kept_in_a_file_join_those_of_a_folder(sweep, tmp_path):
+    assert main([str(sweep), "--json", str(tmp_path / "kept" / "runs.json")]) is None
+    kept = tmp_path / "kept" / "runs.json"
+    assert read_sweep([kept]) == read_sweep([sweep])
+    write_run(tmp_path / "later" / "0", ["selector=bm25", "seed=0", "logger=none"], results("bm25", 0))
+    joined = settings_of(read_sweep([kept, tmp_path / "later"]))
+    assert [setting.label for setting in joined] == ["random", "less", "bm25"]
+    kept.write_text("[1]")
+    with pytest.raises(SweepError, match="holds no runs"):
+        read_sweep([kept])
