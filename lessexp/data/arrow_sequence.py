@@ -15,7 +15,8 @@ from jaxtyping import Int64
 Item = TypeVar("Item")
 
 ROWS_PER_BATCH = 1000  # of a record batch on disk, and decoded at once; a few MB
-_DECODED_UNTIL_RELEASE = 4000
+_TOUCHED_UNTIL_RELEASE = 16_000  # rows; some tens of MB
+_ROWS_TOUCHED_BY_A_RUN = 64  # at least: around what is read, a system maps more of the file
 
 
 class ArrowStorage(Generic[Item]):
@@ -25,7 +26,7 @@ class ArrowStorage(Generic[Item]):
         table: has a column ``id``; it is kept as it is, never copied.
         decode: items of a record batch.
         key: names the table where it lies in a cache; None for any other.
-        release: gives back memory that a mapped file takes; called every few thousand items.
+        release: gives back memory that a mapped file takes; called after every few MB.
     """
 
     def __init__(
@@ -42,22 +43,28 @@ class ArrowStorage(Generic[Item]):
         self._batches = table.to_batches()
         self._starts = np.cumsum([0, *map(len, self._batches)], dtype=np.int64)
         self._release = release
-        self._decoded_since_release = 0
+        self._touched = 0
 
     def decoded(self, positions: Int64[np.ndarray, " n"]) -> list[Item]:
         """Items at positions of the table; neighbours within a record batch are decoded together."""
         batch_of = np.searchsorted(self._starts, positions, side="right") - 1
         breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(batch_of) != 0)) + 1
+        runs = list(itertools.pairwise([0, *breaks.tolist(), len(positions)]))
         items: list[Item] = []
-        for first, last in itertools.pairwise([0, *breaks.tolist(), len(positions)]):
+        for first, last in runs:
             batch = batch_of[first]
             offset = int(positions[first] - self._starts[batch])
             items += self._decode(self._batches[batch].slice(offset, last - first))
-        self._decoded_since_release += len(items)
-        if self._release and self._decoded_since_release >= _DECODED_UNTIL_RELEASE:
-            self._release()
-            self._decoded_since_release = 0
+        self._touched += len(items) + _ROWS_TOUCHED_BY_A_RUN * len(runs)
+        if self._touched >= _TOUCHED_UNTIL_RELEASE:
+            self.release()
         return items
+
+    def release(self) -> None:
+        """Give back memory of a mapped file; what is read again comes back by itself."""
+        if self._release:
+            self._release()
+        self._touched = 0
 
 
 class ArrowSequence(Sequence[Item], Generic[Item]):
@@ -106,7 +113,9 @@ class ArrowSequence(Sequence[Item], Generic[Item]):
     @cached_property
     def ids(self) -> list[str]:
         """The id of every item."""
-        return self.column("id").to_pylist()
+        found = self.column("id").to_pylist()
+        self._storage.release()
+        return found
 
 
 def ids_of(rows: Sequence) -> list[str]:

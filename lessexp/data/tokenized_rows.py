@@ -1,5 +1,6 @@
 """Tokenised rows as Arrow columns, and how many processes make them of very many rows."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -112,6 +113,7 @@ _worker_tokenize: Tokenize  # set once in each process, for a tokenizer takes lo
 def _start_worker(tokenize: Tokenize) -> None:
     global _worker_tokenize
     _worker_tokenize = tokenize
+    gc.freeze()  # collecting garbage would write to, and so copy, the memory that a fork shares
     # The threads of the process that was forked do not exist in this one; waiting for them would never end.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

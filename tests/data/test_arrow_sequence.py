@@ -32,7 +32,7 @@ EXPECTED = [name.upper() for name in NAMES]
 @pytest.fixture(params=["in memory", "mapped"])
 def sequence(request, tmp_path, monkeypatch):
     monkeypatch.setattr(arrow_sequence, "ROWS_PER_BATCH", 7)
-    monkeypatch.setattr(arrow_sequence, "_DECODED_UNTIL_RELEASE", 3)
+    monkeypatch.setattr(arrow_sequence, "_TOUCHED_UNTIL_RELEASE", 3)
     if request.param == "in memory":
         return ArrowSequence(ArrowStorage(pa.Table.from_batches(batches()), upper))
     write_batches(tmp_path / "rows.arrow", SCHEMA, batches())
