@@ -53,6 +53,7 @@ def test_an_offline_run_needs_no_account_and_leaves_its_metrics_and_table_in_the
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("W&B asked a question"))
     log_something(tracking.wandb_logger(project="toy", name="run", group="g", save_dir=str(tmp_path / "new")))
+    wandb.teardown()  # as at the end of a program: W&B's own process may still be writing
     (run_folder,) = (tmp_path / "new" / "wandb").glob("offline-run-*")
     (run_file,) = run_folder.glob("*.wandb")
     assert b"metrics/score" in run_file.read_bytes()
