@@ -17,6 +17,7 @@ from rich.text import Text
 from lessexp.data.rows import Row, read_rows
 from lessexp.errors import UserError
 from lessexp.reports.agreement import spearman, top_overlap
+from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.reports.tables import new_table
 
 _CURVE = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # shares of the pool at which the best rows are compared
@@ -42,7 +43,9 @@ class SelectionOfRun:
 
 
 def read_selections(folders: Sequence[Path]) -> list[SelectionOfRun]:
-    """Read ``selected.jsonl`` and ``scores.parquet`` of runs; each is named by what its path does not share.
+    """Read ``selected.jsonl`` and ``scores.parquet`` of runs.
+
+    Each is named by what its path does not share and, where the run finished, by its selector and seed.
 
     Raises:
         RunFolderError: fewer than two folders, the same one twice, or one without these files.
@@ -60,6 +63,9 @@ def read_selections(folders: Sequence[Path]) -> list[SelectionOfRun]:
     for folder, place in zip(folders, places, strict=True):
         table = pyarrow.parquet.read_table(folder / "scores.parquet", columns=["example_id", "score"]).to_pydict()
         name = "/".join(place.parts[n_shared:]) or place.name
+        if (folder / RESULTS_FILE).is_file():
+            results = read_results(folder)
+            name = f"{name} ({results['selector']}, seed {results['seed']})"
         scores = dict(zip(table["example_id"], table["score"], strict=True))
         selections.append(SelectionOfRun(name, read_rows([folder / "selected.jsonl"]), scores))
     return selections

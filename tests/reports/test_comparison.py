@@ -16,6 +16,7 @@ from lessexp.reports.comparison import (
     composition,
     read_selections,
 )
+from lessexp.reports.results import write_results
 
 HOSTILE = "<script>alert('[bold]x')</script>"
 
@@ -55,6 +56,11 @@ def test_agreement_is_that_of_sets_ranks_and_best_rows(folders):
     assert pair["spearman"] == pytest.approx(1 - 6 * 2 / (10 * 99))  # one swap of neighbours among ten
     assert pair["n_common"] == 10
     assert pair["top_overlap"] == {"1%": 0.0, "2%": 0.0, "5%": 0.0, "10%": 0.0, "20%": 1.0, "50%": 1.0}
+
+
+def test_a_finished_run_is_named_by_its_selector_and_seed_too(folders):
+    write_results(folders[0], {"selector": "less", "seed": 3})
+    assert [run.name for run in read_selections(folders[:2])] == ["less/seed=0 (less, seed 3)", "bm25/seed=0"]
 
 
 def test_rows_that_one_run_did_not_score_are_left_out_of_the_ranks(folders):
