@@ -173,3 +173,10 @@ def test_importing_a_warmup_keeps_the_keys_of_a_trained_one():
     assert trained.importer is None
     assert imported.importer.path == "/w"
     assert composed("model=llama2_7b", "warmup=import", "warmup.fraction=0.1").warmup.fraction == 0.1
+
+
+def test_the_small_experiment_on_real_rows_takes_any_benchmarks_files_from_one_folder():
+    cfg = composed("experiment=real_mini", "data.path=folder", "target=gsm8k", "benchmark.limit=9")
+    assert cfg.data._target_ == "lessexp.data.pool.less_pool"
+    assert (cfg.target.path, cfg.benchmark.path) == ("folder/eval/gsm8k/dev.jsonl", "folder/eval/gsm8k/test.jsonl")
+    assert (cfg.benchmark.limit, cfg.benchmark.max_new_tokens, cfg.pool_sample.n_rows) == (9, 96, 2000)

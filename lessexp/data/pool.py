@@ -7,6 +7,9 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.rows import Row
+from lessexp.data.seeds import uniform_of
 from lessexp.data.source import ExpectedCounts, RowFiles
 from lessexp.errors import MissingFileError, UserError
 
@@ -65,6 +68,20 @@ def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None) 
             )
         files += found
     return RowFiles(files, counts)
+
+
+def sampled(rows: ArrowSequence[Row], *, n_rows: int | None, seed: int) -> ArrowSequence[Row]:
+    """Rows drawn at random, in the order of the pool; which ones depends on their ids and the seed alone.
+
+    Args:
+        rows: the whole pool.
+        n_rows: how many; ``None``, or more than there are: all.
+        seed: of the draw.
+    """
+    if n_rows is None or n_rows >= len(rows):
+        return rows
+    drawn = uniform_of(seed, "part of the pool", rows.ids).argsort(stable=True)[:n_rows]
+    return rows.select(drawn.sort().values.numpy())
 
 
 def _download(repo_id: str) -> Path:

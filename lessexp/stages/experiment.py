@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 
 from lessexp.artifacts import Artifact, artifact_key, build_once
 from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.pool import sampled
 from lessexp.data.rows import Row, fingerprint
 from lessexp.data.tokenize import Dropped, TokenizedRow
 from lessexp.evaluation.base import Benchmark
@@ -69,7 +70,7 @@ class Experiment:
     @cached_property
     def pool(self) -> ArrowSequence[Row]:
         """The rows to choose from."""
-        return self.preparation.rows(instantiate(self.cfg.data))
+        return sampled(self.preparation.rows(instantiate(self.cfg.data)), **self.cfg.pool_sample)
 
     @cached_property
     def target(self) -> list[Row]:

@@ -4,9 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lessexp.data.pool import DataUnavailableError, jsonl_pool, less_pool
+from lessexp.data.arrow_rows import rows_in_memory
+from lessexp.data.pool import DataUnavailableError, jsonl_pool, less_pool, sampled
 from lessexp.data.rows import Row, write_rows
 from lessexp.errors import MissingFileError
+from tests.conftest import make_rows
 
 
 def write(path, *ids):
@@ -106,3 +108,19 @@ def test_an_unreachable_hub_names_the_key_that_takes_a_local_folder(monkeypatch)
     monkeypatch.setattr("lessexp.data.pool.snapshot_download", unreachable)
     with pytest.raises(DataUnavailableError, match=r"some/repo.*data\.path"):
         less_pool(None, "some/repo", counts=None)
+
+
+def test_a_part_of_a_pool_depends_on_ids_and_seed_alone():
+    rows = make_rows(60)
+    part = sampled(rows_in_memory(rows), n_rows=20, seed=3)
+    assert len(set(part.ids)) == 20
+    assert part.ids == [row.example_id for row in rows if row.example_id in set(part.ids)]  # in the pool's order
+    assert set(sampled(rows_in_memory(rows[::-1]), n_rows=20, seed=3).ids) == set(part.ids)
+    assert set(sampled(rows_in_memory(rows), n_rows=20, seed=4).ids) != set(part.ids)
+    assert set(sampled(rows_in_memory(rows), n_rows=21, seed=3).ids) > set(part.ids)
+
+
+@pytest.mark.parametrize("n_rows", [None, 7, 8])
+def test_without_a_smaller_number_all_rows_stay(n_rows):
+    rows = rows_in_memory(make_rows(7))
+    assert sampled(rows, n_rows=n_rows, seed=0) is rows
