@@ -15,10 +15,10 @@ import unicodedata
 import regex
 
 from lessexp.data.rows import Row
+from lessexp.data.scripts import UNSPACED
 
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _IN_WORDS = r"[\p{L}\p{M}\p{N}_]"
-_WORD = rf"[{_IN_WORDS}--{_UNSPACED}]++|[{_IN_WORDS}&&{_UNSPACED}]\p{{M}}*+"
+_WORD = rf"[{_IN_WORDS}--{UNSPACED}]++|[{_IN_WORDS}&&{UNSPACED}]\p{{M}}*+"
 _WORDS = regex.compile(_WORD, regex.V1)
 # What separates records in ASCII is white space to Python, but not to the regex package.
 _WORDS_AND_PUNCTUATION = regex.compile(rf"{_WORD}|[^\p{{L}}\p{{M}}\p{{N}}_\s\x1c-\x1f]++", regex.V1)

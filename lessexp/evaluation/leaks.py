@@ -13,11 +13,11 @@ import regex
 from jaxtyping import UInt64
 
 from lessexp.data.rows import Row
+from lessexp.data.scripts import UNSPACED
 from lessexp.errors import UserError
 
 # Scripts written without spaces give one word a character.
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
-_WORDS = regex.compile(rf"{_UNSPACED}|[[\p{{L}}\p{{M}}\p{{N}}]--{_UNSPACED}]++|[^\s\p{{L}}\p{{M}}\p{{N}}]", regex.V1)
+_WORDS = regex.compile(rf"{UNSPACED}|[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED}]++|[^\s\p{{L}}\p{{M}}\p{{N}}]", regex.V1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # multiplier of the rolling hash
 
 

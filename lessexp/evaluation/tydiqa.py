@@ -14,8 +14,10 @@ from collections.abc import Sequence
 
 import regex
 
+from lessexp.data.scripts import UNSPACED
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_UNSPACED = regex.compile(r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*)")
+_UNSPACED = regex.compile(rf"({UNSPACED}\p{{M}}*)")
 
 
 def normalised(text: str) -> str:
