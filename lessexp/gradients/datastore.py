@@ -66,6 +66,14 @@ class DatastoreWriter:
             check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
         else:
             write_json(plan, asdict(manifest))
+        self._remove_half_written()
+
+    def _remove_half_written(self) -> None:
+        """Delete what a killed process left beside the whole shards, by whatever name it was being written."""
+        for folder in self.root.glob("checkpoint=*"):
+            for file in folder.iterdir():
+                if file.suffix != ".safetensors":
+                    file.unlink()
 
     def missing_shards(self, checkpoint: int) -> Iterator[int]:
         """Shards of a checkpoint that are yet to be written, in order."""
