@@ -20,6 +20,8 @@ from lessexp.files import write_json
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.reports.tables import new_table
 
+_NO_SETTINGS = {"seed", "artifacts_dir", "cache_dir"}  # runs that differ in these alone are of one setting
+
 
 class SweepError(UserError, ValueError):
     """Runs that make no table together; the message names a folder."""
@@ -30,7 +32,7 @@ class SweepRun:
     """One finished run.
 
     Attributes:
-        overrides: what its command set, by key, without the seed.
+        overrides: what its command set, by key, without the seed and the places of shared files.
         results: of ``results.json``.
     """
 
@@ -94,7 +96,7 @@ def _job_order(run: Path) -> tuple[str, int, str]:
 def _overrides(run: Path) -> dict[str, str]:
     written = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
     found = (override.partition("=") for override in written)
-    return {key: value for key, _, value in found if key != "seed"}
+    return {key: value for key, _, value in found if key not in _NO_SETTINGS}
 
 
 def figures_of(results: Mapping[str, Any]) -> dict[str, float]:

@@ -63,9 +63,10 @@ def test_what_was_reused_counts_as_if_it_had_been_built():
     assert figures_of(results("less", 0))["seconds"] == 15
 
 
-def test_only_what_differs_names_a_setting_and_the_seed_never_does(tmp_path):
+def test_only_what_differs_names_a_setting_and_neither_seed_nor_place_ever_does(tmp_path):
     for job, (d, seed) in enumerate([("512", 0), ("512", 1), ("1024", 0)]):
-        write_run(tmp_path / str(job), [f"proj_dim={d}", f"seed={seed}", "model=x"], results("less", seed))
+        overrides = [f"proj_dim={d}", f"seed={seed}", "model=x", f"artifacts_dir=place-{job}"]
+        write_run(tmp_path / str(job), overrides, results("less", seed))
     assert [(s.label, len(s.figures["seconds"])) for s in settings_of(read_sweep([tmp_path]))] == [
         ("less proj_dim=512", 2),
         ("less proj_dim=1024", 1),
