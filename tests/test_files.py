@@ -1,8 +1,9 @@
+import hashlib
 import json
 
 import pytest
 
-from lessexp.files import write_json
+from lessexp.files import sha256_of, sha256_of_all, write_json
 
 
 def test_a_record_comes_back_and_nothing_else_is_left(tmp_path):
@@ -16,3 +17,12 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"n": object()})
     assert json.loads((tmp_path / "a.json").read_text()) == {"n": 1}
+
+
+def test_hashes_are_those_of_the_bytes_and_several_files_count_in_their_order(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    assert sha256_of(first) == hashlib.sha256(b"one").hexdigest()
+    together = hashlib.sha256(hashlib.sha256(b"one").digest() + hashlib.sha256(b"two").digest()).hexdigest()
+    assert sha256_of_all([first, second]) == together != sha256_of_all([second, first])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from lessexp.data.columns import ColumnMapping, cell
 from lessexp.data.pool import DataUnavailableError
 from lessexp.data.rows import RowError
-from lessexp.data.source import ExpectedCounts, file_hash
+from lessexp.data.source import ExpectedCounts
 from lessexp.errors import UserError
+from lessexp.files import sha256_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +50,7 @@ class HubRows:
     def identity(self) -> dict[str, Any]:
         """The content of the data set's files, and how they are read."""
         return {
-            "files": [file_hash(Path(file["filename"])) for file in self.dataset.cache_files],
+            "files": [sha256_of(Path(file["filename"])) for file in self.dataset.cache_files],
             # Two splits may be parts of the same files.
             "fingerprint": self.dataset._fingerprint,
             "split": self.split,

@@ -1,12 +1,11 @@
 """Records of evaluation data: a local file of JSON lines, or a data set of the Hugging Face hub."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lessexp.data.pool import DataUnavailableError
-from lessexp.data.rows import RowError
+from lessexp.data.rows import RowError, json_records
 from lessexp.errors import MissingFileError
 
 Located = tuple[str, dict[str, Any]]
@@ -23,15 +22,7 @@ def local_records(path: str | Path) -> Iterator[Located]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file of evaluation data")
-    # Lines end at \n alone; text mode would also split at U+2028 and its like.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise RowError(f"{where}: not valid JSON ({error})") from error
+    for where, record in json_records(path):
         if not isinstance(record, dict):
             raise RowError(f"{where}: a question must be a JSON object")
         yield where, record

@@ -117,7 +117,12 @@ def parse_row(record: Any, *, where: str, is_target: bool = False) -> Row:
     return Row(dataset, example_id, parsed, task=task, subtask=subtask)
 
 
-def _json_records(path: Path) -> Iterator[tuple[str, Any]]:
+def json_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """What each line of a file of JSON lines holds, with file and line; blank lines are passed over.
+
+    Raises:
+        RowError: a line is not JSON, or a ``.gz`` file is not whole.
+    """
     # Binary lines end at \n alone; text mode would also split at U+2028 and its like.
     opener = gzip.open if path.suffix == ".gz" else open
     try:
@@ -158,7 +163,7 @@ def read_records(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[str, Any]
     for path in map(Path, paths):
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; give paths of .jsonl, .jsonl.gz or .parquet files")
-        yield from _parquet_records(path) if path.suffix == ".parquet" else _json_records(path)
+        yield from _parquet_records(path) if path.suffix == ".parquet" else json_records(path)
 
 
 def checked_rows(records: Callable[[], Iterable[tuple[str, Any]]], *, is_target: bool = False) -> Iterator[Row]:

@@ -1,12 +1,12 @@
 """Where rows come from before they are read: what they are determined by, and how to read them."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lessexp.data.rows import read_records
+from lessexp.files import sha256_of
 
 ExpectedCounts = Mapping[str, int | None]
 """Rows by data set, as far as they are known beforehand; None stands for any number."""
@@ -26,12 +26,6 @@ class RowSource(Protocol):
         """Decoded records in the row format, not checked yet, each with the place that an error names."""
 
 
-def file_hash(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass(frozen=True)
 class RowFiles:
     """Rows in files, one file after the other.
@@ -46,7 +40,7 @@ class RowFiles:
 
     def identity(self) -> dict[str, Any]:
         """The content of the files, in order."""
-        return {"files": [[path.suffix, file_hash(path)] for path in self.paths]}
+        return {"files": [[path.suffix, sha256_of(path)] for path in self.paths]}
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """See `lessexp.data.rows.read_records`."""

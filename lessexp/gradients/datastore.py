@@ -11,7 +11,6 @@ or NaN; the manifest lists it as excluded.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import UserError
-from lessexp.files import write_json
+from lessexp.files import sha256_of, write_json
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import FORMAT_VERSION, DatastoreError, Manifest, check_same
 
@@ -125,7 +124,7 @@ class DatastoreWriter:
                 raise DatastoreError(f"{self.root}: checkpoint {checkpoint} lacks shards {missing}")
             for shard in range(self.manifest.n_shards):
                 path = _shard_path(self.root, checkpoint, shard)
-                sha256[str(path.relative_to(self.root))] = _sha256(path)
+                sha256[str(path.relative_to(self.root))] = sha256_of(path)
                 with safe_open(path, framework="pt") as file:
                     scale = file.get_tensor("scale")
                 for offset in ((scale == 0) | scale.isnan()).nonzero()[:, 0].tolist():
@@ -235,7 +234,7 @@ class GradientDatastore:
         return [
             name
             for name, wanted in self.manifest.sha256.items()
-            if not (self.root / name).is_file() or _sha256(self.root / name) != wanted
+            if not (self.root / name).is_file() or sha256_of(self.root / name) != wanted
         ]
 
 
@@ -250,11 +249,6 @@ def require_directions(store: GradientDatastore) -> None:
         raise NoDirectionError(
             f"target example '{example_id}': {reason}; remove it from the target, or look for a warm-up that diverged"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> str | int:

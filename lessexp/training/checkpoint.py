@@ -4,7 +4,6 @@
 ``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and ``trainer_state.json``.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lessexp.files import sha256_of_all
 from lessexp.models.lora import WEIGHTS_FILE, check_names, lora_parameters, read_adapter, save_adapter
 
 _MOMENTS_FILE = "adam_moments.safetensors"
@@ -126,11 +126,7 @@ def read_trainer_state(folder: Path) -> TrainerState:
 
 def checkpoint_hash(folder: Path) -> str:
     """Of the adapter and the moments, as bytes."""
-    hashed = hashlib.sha256()
-    for name in (WEIGHTS_FILE, _MOMENTS_FILE):
-        with (folder / name).open("rb") as file:
-            hashed.update(hashlib.file_digest(file, "sha256").digest())
-    return hashed.hexdigest()
+    return sha256_of_all(folder / name for name in (WEIGHTS_FILE, _MOMENTS_FILE))
 
 
 def epoch_of(folder: Path) -> int:

@@ -9,7 +9,6 @@
 Whatever else lies there (``training_args.bin``, ``scheduler.pt``, random states) is never opened.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lessexp.errors import UserError
+from lessexp.files import sha256_of_all
 from lessexp.models.lora import public_name_of_saved
 from lessexp.training.foreign_adapter import CONFIG_FILE
 from lessexp.training.safe_load import load_tensors
@@ -207,11 +207,7 @@ def config_file_of(checkpoint: ForeignCheckpoint, root: Path) -> Path | None:
 
 def content_hash(checkpoint: ForeignCheckpoint) -> str:
     """Of all files that are read, as bytes."""
-    hashed = hashlib.sha256()
-    for path in checkpoint.files:
-        with path.open("rb") as file:
-            hashed.update(hashlib.file_digest(file, "sha256").digest())
-    return hashed.hexdigest()
+    return sha256_of_all(checkpoint.files)
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
