@@ -14,10 +14,11 @@ from omegaconf.errors import (
 from lessexp.stages.configuration import lora_settings, training_settings
 
 ROOT = Path(__file__).parents[1]
+PARTS = ("paper", "few_shot")  # what options are made of; no options themselves
 OPTIONS = [
     f"{file.parent.relative_to(ROOT / 'conf')}={file.stem}"
     for file in sorted((ROOT / "conf").glob("*/**/*.yaml"))
-    if file.stem != "paper"
+    if file.stem not in PARTS
 ]
 
 
@@ -93,7 +94,8 @@ def test_naming_a_large_model_brings_the_papers_recipe(model):
     assert cfg.data._target_ == "lessexp.data.pool.less_pool"
     assert sum(cfg.data.counts.values()) == 270_679
     assert (cfg.target.task, cfg.target.path, cfg.target.repo_id) == ("mmlu", None, "cais/mmlu")
-    assert cfg.benchmark._target_ == "lessexp.evaluation.mmlu.MMLUBenchmark"
+    assert cfg.benchmark._target_ == "lessexp.evaluation.few_shot.FewShotBenchmark"
+    assert cfg.benchmark.answering._target_ == "lessexp.evaluation.mmlu.LikeliestLetter"
     assert (cfg.lora.rank, cfg.lora.alpha, cfg.lora.dropout) == (128, 512, 0.1)
     assert cfg.lora.target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
     for training in (cfg.warmup.training, cfg.finetune.training):

@@ -1,12 +1,13 @@
-"""Test questions after solved examples of their subtask: the part that few-shot benchmarks have in common."""
+"""Benchmarks of test questions after solved examples of their subtask; the way of answering is a part of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 from lessexp.data.few_shot import Exercise, FewShotRow, Templates, by_subtask, few_shot_row, of_subtasks
 from lessexp.data.rows import Row
 from lessexp.errors import UserError
-from lessexp.evaluation.base import Reader
+from lessexp.evaluation.base import Examinee, Prediction, Reader
 from lessexp.evaluation.leaks import QuestionIndex
 from lessexp.evaluation.limit import limited
 
@@ -15,41 +16,66 @@ class NoRoomError(UserError, ValueError):
     """Answers as long as all the model may read."""
 
 
-class FewShotExam:
-    """Test questions with their solved examples.
+@runtime_checkable
+class Answering(Protocol):
+    """How a model answers a question, and what the answer is worth."""
+
+    metric: str
+    """Name of the worth."""
+
+    def judge(
+        self, examinee: Examinee, rows: Sequence[Row], items: Sequence[FewShotRow], *, max_new_tokens: int
+    ) -> list[Prediction]:
+        """The answers to ``rows``, made of ``items``, none longer than ``max_new_tokens``, and their scores."""
+
+
+class FewShotBenchmark:
+    """Test questions with their solved examples, and answers to them.
 
     Args:
-        tests: the questions.
-        shots: examples to choose from.
+        read: reader of the benchmark's files, ``(path, *, repo_id, split)``.
+        answering: how questions are answered.
+        path: local file of test questions; ``None``: the hub.
+        dev_path: local file of solved examples; ``None``: the hub.
+        repo_id: the hub's name of the data set.
         task: name of the benchmark.
         subtasks: only these; ``None``: all.
         n_shots: examples before each question, the first of its subtask.
         prompts: words of the prompts.
+        max_new_tokens: answers are cut off here.
         limit: at most so many questions of a subtask, drawn by ``seed``; ``None``: all.
         seed: of the draw.
         ngram: see `lessexp.evaluation.leaks.QuestionIndex`.
 
     Attributes:
-        left_out: test questions that one of ``shots`` asks word by word, and where; they are no test.
+        metric: of ``answering``.
+        left_out: test questions that a solved example asks word by word, and where; they are no test.
     """
 
     def __init__(
         self,
+        read: Callable[..., list[Exercise]],
+        answering: Answering,
         *,
-        tests: Sequence[Exercise],
-        shots: Sequence[Exercise],
+        path: str | None,
+        dev_path: str | None,
+        repo_id: str,
         task: str,
         subtasks: Sequence[str] | None,
         n_shots: int,
         prompts: Templates,
+        max_new_tokens: int,
         limit: int | None,
         seed: int,
         ngram: int,
     ):
-        examples = of_subtasks(shots, subtasks)
+        self.metric = answering.metric
+        self.max_new_tokens = max_new_tokens
+        self._answering = answering
+        examples = of_subtasks(read(dev_path, repo_id=repo_id, split="dev"), subtasks)
         chosen = by_subtask(examples, at_most=n_shots)
         drawn = limited(
-            of_subtasks(tests, subtasks),
+            of_subtasks(read(path, repo_id=repo_id, split="test"), subtasks),
             limit=limit,
             seed=seed,
             subtask_of=lambda exercise: exercise.subtask,
@@ -78,18 +104,18 @@ class FewShotExam:
         """What is asked, by example id."""
         return {example_id: item.exercise.content for example_id, item in self._items.items()}
 
-    def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int, max_new_tokens: int) -> list[Row]:
+    def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
         """The rows without as many of their first examples as are too many for ``max_length`` tokens.
 
-        A row fits if both its prompt with ``max_new_tokens`` more and the whole row with its right answer do. One
-        that does not fit even without examples keeps none.
+        A row fits if both its prompt with the longest possible answer and the whole row with its right answer do.
+        One that does not fit even without examples keeps none.
 
         Raises:
             NoRoomError: not a token of any question would fit.
         """
-        if max_new_tokens >= max_length:
+        if self.max_new_tokens >= max_length:
             raise NoRoomError(
-                f"benchmark.max_new_tokens={max_new_tokens} leaves nothing of max_length={max_length} for the "
+                f"benchmark.max_new_tokens={self.max_new_tokens} leaves nothing of max_length={max_length} for the "
                 "question; lower the one or raise the other"
             )
         fitted = []
@@ -99,10 +125,15 @@ class FewShotExam:
             fits = (
                 row
                 for row in candidates
-                if _length(row, item.templates.cue, reader, max_new_tokens=max_new_tokens) <= max_length
+                if _length(row, item.templates.cue, reader, max_new_tokens=self.max_new_tokens) <= max_length
             )
             fitted.append(next(fits, item.row(0)))
         return fitted
+
+    def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
+        """The model's answers and what they are worth."""
+        items = [self.item(row) for row in rows]
+        return self._answering.judge(examinee, rows, items, max_new_tokens=self.max_new_tokens)
 
 
 def _completed(exercise: Exercise, examples: Sequence[Exercise]) -> Exercise:

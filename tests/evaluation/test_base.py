@@ -9,9 +9,10 @@ from lessexp.data.tydiqa import read_tydiqa
 from lessexp.evaluation import bbh, gsm8k, tydiqa
 from lessexp.evaluation.answer_nll import AnswerNLLBenchmark
 from lessexp.evaluation.base import Benchmark, Examinee, mean_by_subtask
-from lessexp.evaluation.mmlu import MMLUBenchmark
+from lessexp.evaluation.few_shot import FewShotBenchmark
+from lessexp.evaluation.mmlu import LikeliestLetter
 from lessexp.evaluation.reasoning_gym import ReasoningGymBenchmark
-from lessexp.evaluation.written_answer import WrittenAnswerBenchmark
+from lessexp.evaluation.written_answer import WrittenAnswer
 from tests.conftest import make_rows, prompts, write_lines
 
 
@@ -32,6 +33,7 @@ def few_shot_settings(folder, name, **test):
         prompts=prompts(name),
         subtasks=None,
         n_shots=1,
+        max_new_tokens=4,
         limit=None,
         seed=0,
         ngram=13,
@@ -40,23 +42,23 @@ def few_shot_settings(folder, name, **test):
 
 def mmlu_benchmark(folder):
     question = dict(subject="botany", question="Which is green?", choices=["sky", "leaf", "sun", "sea"], answer=1)
-    return MMLUBenchmark(read_questions, **few_shot_settings(folder, "mmlu", **question))
+    return FewShotBenchmark(read_questions, LikeliestLetter(), **few_shot_settings(folder, "mmlu", **question))
 
 
 def tydiqa_benchmark(folder):
     question = dict(lang="english", id="1", context="Leaves are green.", question="Which is green?", answers=["Leaves"])
     settings = few_shot_settings(folder, "tydiqa", **question)
-    return WrittenAnswerBenchmark(read_tydiqa, tydiqa.score, metric="f1", max_new_tokens=4, **settings)
+    return FewShotBenchmark(read_tydiqa, WrittenAnswer(tydiqa.score, metric="f1"), **settings)
 
 
 def bbh_benchmark(folder):
     settings = few_shot_settings(folder, "bbh", task="botany", input="Is it green?", target="yes")
-    return WrittenAnswerBenchmark(read_bbh, bbh.score, metric="exact_match", max_new_tokens=4, **settings)
+    return FewShotBenchmark(read_bbh, WrittenAnswer(bbh.score, metric="exact_match"), **settings)
 
 
 def gsm8k_benchmark(folder):
     settings = few_shot_settings(folder, "gsm8k", question="How many are green?", cot="Both are.", answer="2")
-    return WrittenAnswerBenchmark(read_gsm8k, gsm8k.score, metric="exact_match", max_new_tokens=4, **settings)
+    return FewShotBenchmark(read_gsm8k, WrittenAnswer(gsm8k.score, metric="exact_match"), **settings)
 
 
 def reasoning_gym_benchmark(folder):

@@ -4,7 +4,7 @@ import torch
 from lessexp.data.few_shot import Exercise
 from lessexp.data.tokenize import tokenize_row
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.few_shot import FewShotExam, NoRoomError, prompt_ids
+from lessexp.evaluation.few_shot import FewShotBenchmark, NoRoomError, prompt_ids
 from tests.conftest import prompts
 
 MAX_NEW_TOKENS = 12
@@ -20,10 +20,21 @@ SHOTS = [exercise(f"shot {index}", words=5 + 8 * index, instruction="Do it.") fo
 TESTS = [exercise(f"test {index}", words=30 * index) for index in range(4)]
 
 
+class NoAnswer:
+    metric = "none"
+
+    def judge(self, examinee, rows, items, *, max_new_tokens):
+        raise AssertionError("nobody is asked")
+
+
 def build(tests=TESTS, n_shots=3):
-    return FewShotExam(
-        tests=tests,
-        shots=SHOTS,
+    return FewShotBenchmark(
+        lambda path, *, repo_id, split: {"test": tests, "dev": SHOTS}[split],
+        NoAnswer(),
+        path=None,
+        dev_path=None,
+        repo_id="unused",
+        max_new_tokens=MAX_NEW_TOKENS,
         task="bbh",
         subtasks=None,
         n_shots=n_shots,
@@ -47,7 +58,7 @@ def test_the_instruction_of_a_task_comes_from_its_examples():
 def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, max_length):
     exam = build()
     whole = exam.rows()
-    fitted = exam.fit(whole, reader, max_length=max_length, max_new_tokens=MAX_NEW_TOKENS)
+    fitted = exam.fit(whole, reader, max_length=max_length)
 
     def fits(row):
         tokens = tokenize_row(row, tokenizer=reader.tokenizer, chat_format=reader.chat_format, max_length=10_000)
@@ -62,14 +73,14 @@ def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, m
 
 
 def test_lengths_between_drop_some_examples_of_some_questions(reader):
-    rows = build().fit(build().rows(), reader, max_length=250, max_new_tokens=MAX_NEW_TOKENS)
+    rows = build().fit(build().rows(), reader, max_length=250)
     counts = [row.messages[0][1].count("shot") for row in rows]
     assert counts == sorted(counts, reverse=True) and 0 in counts and max(counts) > 1
 
 
 def test_answers_as_long_as_all_that_fits_are_refused_naming_both_keys(reader):
     with pytest.raises(NoRoomError, match=r"benchmark\.max_new_tokens=12 .* max_length=12"):
-        build().fit(build().rows(), reader, max_length=12, max_new_tokens=12)
+        build().fit(build().rows(), reader, max_length=12)
 
 
 @pytest.mark.parametrize("n_shots", [3, 1, 0])

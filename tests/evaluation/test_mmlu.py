@@ -6,7 +6,8 @@ import torch
 from lessexp.data.multiple_choice import read_questions
 from lessexp.data.rows import RowError
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.mmlu import MMLUBenchmark
+from lessexp.evaluation.few_shot import FewShotBenchmark
+from lessexp.evaluation.mmlu import LikeliestLetter
 from tests.conftest import prompts
 
 SUBJECTS = ("virology", "abstract_algebra", "law")
@@ -32,8 +33,10 @@ def build(tmp_path):
     test = [question("test", subject, index) for subject in SUBJECTS for index in range(6)]
 
     def benchmark(test=test, dev=dev, n_shots=2, limit=None, seed=0):
-        return MMLUBenchmark(
+        return FewShotBenchmark(
             read_questions,
+            LikeliestLetter(),
+            max_new_tokens=1,
             task="mmlu",
             prompts=prompts("mmlu"),
             subtasks=None,

@@ -4,7 +4,8 @@ from lessexp.data.gsm8k import read_gsm8k
 from lessexp.data.tydiqa import read_tydiqa
 from lessexp.evaluation import gsm8k, tydiqa
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.written_answer import WrittenAnswerBenchmark
+from lessexp.evaluation.few_shot import FewShotBenchmark
+from lessexp.evaluation.written_answer import WrittenAnswer
 from tests.conftest import prompts, write_lines
 
 
@@ -14,10 +15,9 @@ def examinee(lora_model, tokenizer, chat_format):
 
 
 def build(tmp_path, read, score, name, protocol, metric, tests, shots):
-    return WrittenAnswerBenchmark(
+    return FewShotBenchmark(
         read,
-        score,
-        metric=metric,
+        WrittenAnswer(score, metric=metric),
         path=write_lines(tmp_path / "test.jsonl", *tests),
         dev_path=write_lines(tmp_path / "dev.jsonl", *shots),
         repo_id="unused",
