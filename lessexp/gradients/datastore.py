@@ -217,17 +217,17 @@ class GradientDatastore:
 
     def cosine_blocks(
         self, checkpoint: int, vectors: Float[Tensor, "proj_dim m"]
-    ) -> Iterator[tuple[range, Float[Tensor, "n m"]]]:
-        """Products of every row, scaled to length one, with ``vectors``: positions and products, shard by shard.
+    ) -> Iterator[tuple[range, Float[Tensor, "n m"], Float[Tensor, " n"]]]:
+        """Products of every row, scaled to length one, with ``vectors``, shard by shard.
 
-        Rows without a direction give NaN.
+        Yields positions, products and the rows' lengths. Rows without a direction give NaN.
         """
         products = CODECS[self.manifest.dtype].products(vectors.contiguous())
         for shard in range(self.manifest.n_shards):
             with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
                 stored, scale, norm = (file.get_tensor(name) for name in ("rows", "scale", "norm"))
             length = torch.where(scale > 0, norm, torch.nan)
-            yield self.manifest.shard_rows(shard), products(stored) / length[:, None]
+            yield self.manifest.shard_rows(shard), products(stored) / length[:, None], length * scale
 
     def damaged_files(self) -> list[str]:
         """Paths within the store of shards that are missing or do not have the hash they were written with."""

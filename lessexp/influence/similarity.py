@@ -17,6 +17,9 @@ from lessexp.gradients.datastore import GradientDatastore, require_directions
 SubtaskVector = Callable[[Float[Tensor, "n_val proj_dim"]], Float[Tensor, " proj_dim"]]
 """Sums up a subtask's target gradients in one vector to compare pool rows with."""
 
+RowWeights = Callable[[Float[Tensor, " n"]], Float[Tensor, " n"]]
+"""Lengths of pool rows to the weights of their directions."""
+
 
 def mean_of_cosines(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tensor, " proj_dim"]:
     """Vector v with ``⟨v, x⟩ = mean_z cos(z, x)`` for any x of length one: the mean of the unit vectors."""
@@ -27,6 +30,21 @@ def cosine_of_mean(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tenso
     """Vector v with ``⟨v, x⟩ = cos(mean_z z, x)`` for any x of length one."""
     mean = target_grads.mean(dim=0)
     return mean / mean.norm()
+
+
+def mean_of_gradients(target_grads: Float[Tensor, "n_val proj_dim"]) -> Float[Tensor, " proj_dim"]:
+    """Vector v with ``⟨v, x⟩ = mean_z ⟨z, x⟩``: the mean."""
+    return target_grads.mean(dim=0)
+
+
+def equal_weights(lengths: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Every pool row counts by its direction alone, as in a cosine."""
+    return torch.ones_like(lengths)
+
+
+def weights_by_length(lengths: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Every pool row counts by its length too, as in a dot product; in LESS this favours short answers."""
+    return lengths
 
 
 def subtasks_of(target_store: GradientDatastore) -> list[str]:
@@ -40,6 +58,7 @@ def score(
     weights: Sequence[float],
     *,
     subtask_vector: SubtaskVector = mean_of_cosines,
+    row_weights: RowWeights = equal_weights,
 ) -> Float[Tensor, "n_ckpt n_pool n_subtask"]:
     """Influence of every pool row on every subtask, checkpoint by checkpoint.
 
@@ -48,6 +67,7 @@ def score(
         target_store: plain gradients of the target, with a subtask for each row.
         weights: mean learning rate of each checkpoint's epoch; normalised here to sum 1.
         subtask_vector: how a subtask's rows are summed up.
+        row_weights: what a pool row's length counts for.
 
     Returns:
         Weighted scores in float32; their sum over the first axis is ``score(x, s)``. Pool rows
@@ -57,7 +77,9 @@ def score(
         ValueError: stores and weights do not belong together.
         NoDirectionError: a target row has no direction.
     """
-    [scores] = score_targets(pool_store, [target_store], weights, subtask_vector=subtask_vector)
+    [scores] = score_targets(
+        pool_store, [target_store], weights, subtask_vector=subtask_vector, row_weights=row_weights
+    )
     return scores
 
 
@@ -67,6 +89,7 @@ def score_targets(
     weights: Sequence[float],
     *,
     subtask_vector: SubtaskVector = mean_of_cosines,
+    row_weights: RowWeights = equal_weights,
 ) -> list[Float[Tensor, "n_ckpt n_pool _n_subtask"]]:
     """What `score` gives for each of several targets, with the pool read once."""
     for target_store in target_stores:
@@ -78,8 +101,8 @@ def score_targets(
     scores = torch.empty(len(weights), len(pool_store.ids), sum(widths))
     for index, checkpoint in enumerate(pool_store.checkpoints):
         vectors = torch.cat([_subtask_vectors(store, checkpoint, subtask_vector) for store in target_stores])
-        for held, cosines in pool_store.cosine_blocks(checkpoint, vectors.T):
-            scores[index, held.start : held.stop] = normalised[index] * cosines
+        for held, cosines, lengths in pool_store.cosine_blocks(checkpoint, vectors.T):
+            scores[index, held.start : held.stop] = normalised[index] * row_weights(lengths)[:, None] * cosines
     return list(scores.split(widths, dim=2))
 
 

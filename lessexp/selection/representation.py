@@ -6,7 +6,7 @@ from pathlib import Path
 from lessexp.data.arrow_sequence import ids_of
 from lessexp.data.rows import Row, subtask_names
 from lessexp.gradients.datastore import GradientDatastore
-from lessexp.influence.similarity import SubtaskVector, score, subtasks_of
+from lessexp.influence.similarity import RowWeights, SubtaskVector, score, subtasks_of
 from lessexp.selection.base import Scores
 
 
@@ -21,12 +21,14 @@ class RepresentationSelector:
         pool_store: folder of the pool's representations.
         target_store: folder of the target's representations.
         subtask_vector: see `lessexp.influence.similarity.score`.
+        row_weights: see there.
     """
 
-    def __init__(self, *, pool_store: str, target_store: str, subtask_vector: SubtaskVector):
+    def __init__(self, *, pool_store: str, target_store: str, subtask_vector: SubtaskVector, row_weights: RowWeights):
         self.pool_store = pool_store
         self.target_store = target_store
         self.subtask_vector = subtask_vector
+        self.row_weights = row_weights
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """Mean cosine of each pool row with the rows of each subtask.
@@ -37,7 +39,9 @@ class RepresentationSelector:
         """
         pool_store = store_of(self.pool_store, pool, "pool")
         target_store = store_of(self.target_store, target, "target")
-        [cosines] = score(pool_store, target_store, [1.0], subtask_vector=self.subtask_vector)
+        [cosines] = score(
+            pool_store, target_store, [1.0], subtask_vector=self.subtask_vector, row_weights=self.row_weights
+        )
         scored = [place for place, name in enumerate(pool_store.ids) if name not in pool_store.excluded]
         subtasks, column = subtask_names(target), subtasks_of(target_store).index
         return Scores(

@@ -57,7 +57,7 @@ def test_any_range_of_rows_can_be_read(tmp_path):
     for start in range(11):
         for stop in range(start, 11):
             assert torch.equal(store.rows(2, start, stop), whole[start:stop])
-    held = [list(positions) for positions, _ in store.cosine_blocks(2, torch.ones(6, 1))]
+    held = [list(positions) for positions, _, _ in store.cosine_blocks(2, torch.ones(6, 1))]
     assert held == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
@@ -67,7 +67,9 @@ def test_cosines_are_those_of_the_stored_rows(tmp_path, dtype):
     vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(9))
     rows = store.rows(1, 0, 10).double()
     expected = rows @ vectors.double() / rows.norm(dim=1, keepdim=True)
-    found = torch.cat([cosines for _, cosines in store.cosine_blocks(1, vectors)])
+    blocks = list(store.cosine_blocks(1, vectors))
+    found, lengths = (torch.cat([block[part] for block in blocks]) for part in (1, 2))
+    torch.testing.assert_close(lengths.double(), rows.norm(dim=1), rtol=1e-5, atol=0)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)  # float32
 
 

@@ -5,7 +5,7 @@ import torch
 
 from lessexp.gradients.datastore import GradientDatastore, NoDirectionError
 from lessexp.influence import score, score_targets
-from lessexp.influence.similarity import cosine_of_mean, subtasks_of
+from lessexp.influence.similarity import cosine_of_mean, mean_of_gradients, subtasks_of, weights_by_length
 
 SUBTASKS = ["b", "a", "b", "b", "c"]  # unequal sizes, not sorted
 WEIGHTS = [3e-5, 1e-5]
@@ -88,6 +88,16 @@ def test_cosine_of_the_mean_is_the_named_alternative(stores):
     expected = 0.25 * torch.nn.functional.cosine_similarity(rows[1], mean[None])
     torch.testing.assert_close(found[1, :, 0].double(), expected, rtol=0, atol=1e-6)
     assert not torch.allclose(found, score(pool, target, WEIGHTS))
+
+
+def test_products_in_place_of_cosines_are_a_named_alternative(make_store):
+    scales = torch.logspace(-3, 3, 10)[:, None]
+    pool = make_store("pool", values(10, 1) * scales, dtype="float16")
+    target = make_store("target", values(5, 2) * scales[:5], subtasks=SUBTASKS)
+    found = score(pool, target, WEIGHTS, subtask_vector=mean_of_gradients, row_weights=weights_by_length)
+    rows, grads = (values(10, 1) * scales).double(), (values(5, 2) * scales[:5]).double()
+    of_b = [0.75 * sum(float(rows[0, x] @ grads[0, z]) for z in (0, 2, 3)) / 3 for x in range(10)]
+    torch.testing.assert_close(found[0, :, 0].double(), torch.tensor(of_b).double(), rtol=0.01, atol=0)  # of float16
 
 
 def test_only_the_ratio_of_the_weights_matters(stores):

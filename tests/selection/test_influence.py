@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lessexp.influence.similarity import mean_of_cosines
+from lessexp.influence.similarity import equal_weights, mean_of_cosines
 from lessexp.selection.base import Selector
 from lessexp.selection.influence import InfluenceSelector
 from tests.conftest import make_rows
@@ -24,6 +24,7 @@ def selector(make_store, warmup_folder, tmp_path):
         pool_store=str(tmp_path / "pool"),
         target_store=str(tmp_path / "target"),
         subtask_vector=mean_of_cosines,
+        row_weights=equal_weights,
     )
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lessexp.influence.similarity import mean_of_cosines
+from lessexp.influence.similarity import equal_weights, mean_of_cosines
 from lessexp.selection.base import Selector
 from lessexp.selection.representation import RepresentationSelector, store_of
 from tests.conftest import make_rows
@@ -20,7 +20,10 @@ def selector(make_store, tmp_path):
     make_store("pool", POOL)
     make_store("target", TARGET, subtasks=SUBTASKS)
     return RepresentationSelector(
-        pool_store=str(tmp_path / "pool"), target_store=str(tmp_path / "target"), subtask_vector=mean_of_cosines
+        pool_store=str(tmp_path / "pool"),
+        target_store=str(tmp_path / "target"),
+        subtask_vector=mean_of_cosines,
+        row_weights=equal_weights,
     )
 
 
