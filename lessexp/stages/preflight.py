@@ -157,6 +157,8 @@ def _check_warmup(experiment: Experiment) -> None:
                 "or warmup=import for checkpoints of another trainer"
             )
         _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
+    elif experiment.cfg.warmup.fraction == 0:
+        _check_checkpoints_chosen(experiment, [0])
     else:
         _check_warmup_to_train(experiment)
         _check_checkpoints_chosen(experiment, range(1, experiment.cfg.warmup.training.epochs + 1))
@@ -173,7 +175,7 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
 def _check_warmup_to_train(experiment: Experiment) -> None:
     fraction = experiment.cfg.warmup.fraction
     if not 0 < fraction <= 1:
-        raise ExperimentError(f"warmup.fraction must be above 0 and at most 1, got {fraction}")
+        raise ExperimentError(f"warmup.fraction must be from 0 (no warm-up) to 1, got {fraction}")
     batch_size = experiment.cfg.warmup.training.batch_size
     if experiment.n_warmup < batch_size:
         raise ExperimentError(

@@ -1,4 +1,4 @@
-"""warmup: train an adapter on a random share of the pool, one checkpoint an epoch, or import checkpoints."""
+"""warmup: train an adapter on a random share of the pool, one checkpoint an epoch; or take checkpoints as they are."""
 
 import json
 from pathlib import Path
@@ -17,6 +17,7 @@ from lessexp.stages.progress import say
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 from lessexp.training.fit import fit
 from lessexp.training.imports import ImportedWarmup
+from lessexp.training.untrained import write_untrained
 
 
 def warmup_rows(rows: ArrowSequence[TokenizedRow], *, n: int, seed: int) -> ArrowSequence[TokenizedRow]:
@@ -37,6 +38,18 @@ def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:
     return experiment.build("warmup", experiment.warmup_fields, build)
 
 
+def _untrained(experiment: Experiment) -> Artifact:
+    """The adapter as it is before any training."""
+    cfg = experiment.cfg
+
+    def build(folder: Path) -> dict[str, Any]:
+        model = experiment.selection_model.load_with_adapter(seed=cfg.seed)
+        write_untrained(folder, model, training_settings(cfg.warmup.training), seed=cfg.seed)
+        return {"n_rows": 0, "flops": 0}
+
+    return experiment.build("warmup", experiment.warmup_fields, build)
+
+
 def run(experiment: Experiment) -> dict[str, Any]:
     """Build the warm-up checkpoints or take those that are there."""
     cfg = experiment.cfg
@@ -45,6 +58,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     if cfg.warmup.path:
         say(f"warmup: the checkpoints of {cfg.warmup.path} are used")
         return {}
+    if cfg.warmup.fraction == 0:
+        return {"artifacts": {"warmup": _untrained(experiment)}}
 
     def build(folder: Path) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)

@@ -31,7 +31,8 @@ class TrainerState:
     """Where training stood when the checkpoint was written.
 
     Attributes:
-        epoch: counts from 1; the place in the order of steps where another trainer wrote the checkpoint.
+        epoch: counts from 1, 0 before any training; the place in the order of steps where another trainer wrote the
+            checkpoint.
         step: optimizer steps taken.
         betas: decay rates of the moments.
         eps: Adam's ε.
@@ -58,7 +59,7 @@ class WarmupCheckpoint:
 
 
 def epoch_folder(root: Path, epoch: int) -> Path:
-    """Folder of an epoch's checkpoint; epochs count from 1."""
+    """Folder of an epoch's checkpoint."""
     return root / f"epoch={epoch}"
 
 

@@ -26,7 +26,8 @@ from tests.conftest import make_rows, write_lines
             "selects 2 of 24 rows, 24 of them usable, fewer than one batch of finetune",
         ),
         (["warmup.fraction=0.1"], ExperimentError, "gives 2 of 24 rows, fewer than one batch of warmup.training"),
-        (["warmup.fraction=0"], ExperimentError, "warmup.fraction must be above 0"),
+        (["warmup.fraction=-0.1"], ExperimentError, r"warmup.fraction must be from 0 \(no warm-up\) to 1, got -0.1"),
+        (["warmup.fraction=0", "warmup.checkpoints=[1]"], ExperimentError, r"of the checkpoints \[0\]"),
         (["max_length=5"], ExperimentError, "target example 'target-000': no token of its answer"),
         (["fraction=abc"], ExperimentError, "fraction must be a number, got 'abc'"),
         (

@@ -55,6 +55,15 @@ def test_a_warmup_that_lost_its_last_epochs_goes_on_to_the_same_end(make_experim
     assert {path: path.read_bytes() for path in root.rglob("*.safetensors")} == whole
 
 
+def test_without_a_warmup_the_fresh_adapter_selects(make_experiment):
+    experiment = make_experiment("warmup.fraction=0")
+    artifact = warmup.run(experiment)["artifacts"]["warmup"]
+    assert [folder.name for folder in checkpoints_in(artifact.folder)] == ["epoch=0"]
+    assert artifact.record["flops"] == 0
+    gradients.run(experiment)
+    assert select.run(experiment)["selection"]["n_selected"] == 6
+
+
 OF_THE_TRAINER = ("warmup=import", "lora.rank=4", "lora.alpha=8")
 
 
