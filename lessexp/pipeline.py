@@ -10,9 +10,12 @@ from lessexp.artifacts import Artifact
 from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
 from lessexp.reports import tracking
+from lessexp.reports.results import overrides_of
 from lessexp.stages import evaluate, finetune, gradients, report, representations, select, warmup
+from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.finished import is_finished
 from lessexp.stages.preflight import preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
@@ -36,6 +39,9 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
         run_folder: gets this run's files; one record a stage lies under ``stages/``.
     """
     quieten_libraries()
+    if is_finished(cfg, run_folder):
+        say(f"{run_folder} is finished and stays as it is")
+        return
     experiment = Experiment(cfg, run_folder)
     preflight(experiment)
     experiment.set_artifact_paths()
@@ -44,13 +50,11 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
-    loggers, succeeded = experiment.loggers, False
-    try:
-        for name in cfg.selector.stages:
+    make_loggers = instantiate(cfg.logger.loggers)
+    settings = plain(cfg) | {"overrides": overrides_of(run_folder)}
+    for name in cfg.selector.stages:
+        with tracking.tracked(make_loggers, stage=name, settings=settings) as experiment.loggers:
             _run_stage(name, experiment)
-        succeeded = True
-    finally:
-        tracking.close(loggers, succeeded=succeeded)
 
 
 def _run_stage(name: str, experiment: Experiment) -> None:
@@ -74,3 +78,5 @@ def _run_stage(name: str, experiment: Experiment) -> None:
     folder = experiment.run_folder / "stages"
     folder.mkdir(exist_ok=True)
     write_json(folder / f"{name}.json", record)
+    costs = ("seconds", "peak_memory_bytes", "bytes_written", "flops")
+    tracking.log_metrics(experiment.loggers, {f"cost/{cost}": record[cost] for cost in costs})

@@ -1,8 +1,10 @@
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
@@ -27,6 +29,20 @@ def companions(group: str, name: str) -> list[str]:
     if group == "benchmark" and (ROOT / "conf" / "target" / f"{name}.yaml").is_file():
         return [f"target={name}"]
     return ["data=hf"] if group == "data/columns" else []
+
+
+def swept_values(sweep: Path, *overrides: str) -> dict[str, list[str]]:
+    """What a sweep's command runs over, by key, as overrides."""
+    with initialize_config_dir(str(ROOT / "sweeps"), version_base="1.3"):
+        given = [f"hydra.searchpath=[file://{ROOT / 'conf'}]", *overrides]
+        params = compose(sweep.stem, overrides=given, return_hydra_config=True).hydra.sweeper.params
+        parsed = {key: OverridesParser.create().parse_override(f"{key}={values}") for key, values in params.items()}
+    return {
+        key: [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [f"{key}={params[key]}"]
+        for key, override in parsed.items()
+    }
 
 
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -84,8 +100,10 @@ def test_every_option_composes_and_resolves_and_its_targets_import(option):
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_composes(sweep):
-    cfg = composed(f"hydra.searchpath=[file://{ROOT / 'conf'}]", folder="sweeps", name=sweep.stem)
-    assert list(targets(cfg))
+    for size, recipe in (("paper", "less_pool"), ("mini", "paraphrased_rows")):
+        cfg = composed(f"hydra.searchpath=[file://{ROOT / 'conf'}]", f"size={size}", folder="sweeps", name=sweep.stem)
+        assert cfg.data._target_.endswith(recipe)
+        assert list(targets(cfg))
 
 
 @pytest.mark.parametrize("model", ["llama2_7b", "llama2_13b", "mistral_7b", "hf"])
@@ -105,6 +123,18 @@ def test_naming_a_large_model_brings_the_papers_recipe(model):
     assert (cfg.max_length, cfg.projection.proj_dim, cfg.fraction, cfg.warmup.fraction) == (2048, 8192, 0.05, 0.05)
     assert cfg.chat_format._target_.endswith("TuluFormat")
     assert cfg.selection_model == cfg.model
+
+
+@pytest.mark.parametrize("size", ["paper", "mini"])
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_every_value_that_a_sweep_runs_over_composes(sweep, size):
+    values = swept_values(sweep, f"size={size}")
+    assert len(list(itertools.product(*values.values()))) > 3
+    given = [f"hydra.searchpath=[file://{ROOT / 'conf'}]", f"size={size}"]
+    for key in values.keys() - {"seed"}:
+        for value in values[key]:
+            others = [found[-1] for other, found in values.items() if other != key]
+            assert composed(*given, value, *others, folder="sweeps", name=sweep.stem)
 
 
 def test_parts_of_the_recipe_can_be_exchanged():

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lessexp.data.arrow_rows import datasets_of
 from lessexp.data.rows import Row
 from lessexp.files import write_json
@@ -44,6 +46,13 @@ def selection_summary(pool: Sequence[Row], selected: Sequence[Row], target: Sequ
             for dataset in sorted(in_pool)
         },
     }
+
+
+def overrides_of(run_folder: Path) -> dict[str, str]:
+    """What the command of a run set, by key, from the file that Hydra wrote; empty outside a Hydra run."""
+    file = run_folder / ".hydra" / "overrides.yaml"
+    written = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in written)}
 
 
 def package_versions() -> dict[str, str]:

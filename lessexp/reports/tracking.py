@@ -1,29 +1,89 @@
-"""Experiment trackers: what every logger gets from a run besides the training curves."""
+"""Experiment trackers: one tracked run a stage, and what it gets besides the training curves."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import wandb
-from pytorch_lightning.loggers import Logger, WandbLogger
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from lessexp.errors import UserError
+
+_LONGEST_NAME = 128  # W&B refuses longer ones
 
 
-def wandb_logger(*, project: str, name: str | None, group: str | None, save_dir: str) -> WandbLogger:
+class TrackerError(UserError, ImportError):
+    """A tracker that is not installed."""
+
+
+MakeLogger = Callable[..., Logger]
+"""Makes the logger of a stage, ``(*, stage)``, which tells it apart from those of the run's other stages."""
+
+
+def wandb_logger(*, stage: str, project: str, name: str | None, group: str | None, save_dir: str) -> WandbLogger:
     """A W&B run that needs no account: offline unless ``WANDB_MODE`` says otherwise or a key is set up.
 
     Args:
+        stage: becomes the job type.
         project: W&B project.
-        name: of the run; ``None`` lets W&B choose.
+        name: of the run; empty or ``None`` lets W&B choose.
         group: runs that belong together.
         save_dir: where the run's files are kept.
     """
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     wandb.setup(wandb.Settings(silent=True))
-    run = wandb.init(project=project, name=name, group=group, dir=save_dir, mode=mode)
+    run = wandb.init(
+        project=project,
+        name=name[:_LONGEST_NAME] if name else None,
+        group=group,
+        job_type=stage,
+        dir=save_dir,
+        mode=mode,
+    )
     return WandbLogger(experiment=run)
+
+
+def csv_logger(*, stage: str, save_dir: str) -> CSVLogger:
+    """``csv/STAGE/metrics.csv`` below ``save_dir``."""
+    return CSVLogger(save_dir, name="csv", version=stage)
+
+
+def tensorboard_logger(*, stage: str, save_dir: str) -> TensorBoardLogger:
+    """``tensorboard/STAGE`` below ``save_dir``.
+
+    Raises:
+        TrackerError: TensorBoard is not installed.
+    """
+    try:
+        return TensorBoardLogger(save_dir, name="tensorboard", version=stage, default_hp_metric=False)
+    except ModuleNotFoundError as error:
+        raise TrackerError(
+            "logger=tensorboard needs tensorboard; pip install 'lessexp[tensorboard]', or take another logger"
+        ) from error
+
+
+@contextlib.contextmanager
+def tracked(
+    make_loggers: Sequence[MakeLogger], *, stage: str, settings: Mapping[str, Any]
+) -> Iterator[Sequence[Logger]]:
+    """Loggers of one stage, told its settings; closed at the end, however it ends."""
+    loggers = [make(stage=stage) for make in make_loggers]
+    succeeded = False
+    try:
+        for logger in loggers:
+            logger.log_hyperparams(dict(settings))
+        yield loggers
+        succeeded = True
+    finally:
+        for logger in loggers:
+            logger.finalize("success" if succeeded else "failed")
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=0 if succeeded else 1)
 
 
 def flat_metrics(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -51,9 +111,19 @@ def log_table(loggers: Sequence[Logger], name: str, columns: list[str], rows: li
             logger.log_table(name, columns=columns, data=rows)
 
 
-def close(loggers: Sequence[Logger], *, succeeded: bool) -> None:
-    """Write out what is still held back, and how the run ended."""
+def log_figure(loggers: Sequence[Logger], name: str, figure: Figure) -> None:
+    """Give a figure to the loggers that can show one."""
     for logger in loggers:
-        logger.finalize("success" if succeeded else "failed")
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish(exit_code=0 if succeeded else 1)
+            logger.experiment.log({name: wandb.Image(figure)})
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure)
+
+
+def log_file(loggers: Sequence[Logger], name: str, path: Path) -> None:
+    """Give a file to the loggers that keep files, as an artifact of the kind ``subset``."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            artifact = wandb.Artifact(name, type="subset")
+            artifact.add_file(str(path))
+            logger.experiment.log_artifact(artifact)

@@ -24,6 +24,7 @@ from lessexp.models.source import model_folder
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, plain
+from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.progress import say
@@ -42,10 +43,12 @@ class Experiment:
     def __init__(self, cfg: DictConfig, run_folder: Path):
         self.cfg = cfg
         self.run_folder = run_folder
+        self.settings_key = settings_key(cfg)  # before the artifacts' places are filled in
         self.preparation = preparation(cfg)
         self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.selected_file = run_folder / "selected.jsonl"
         self.adapter_folder = run_folder / "adapter"
+        self.loggers: Sequence[Logger] = ()  # of the stage that is running
 
     def _model(self, node: DictConfig) -> ModelInUse:
         folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
@@ -86,14 +89,6 @@ class Experiment:
     def benchmark_rows(self) -> list[Row]:
         """The held-out rows, with as many solved examples as the trained model can read."""
         return self.benchmark.fit(self.benchmark.rows(), self.model, max_length=self.cfg.max_length)
-
-    @cached_property
-    def loggers(self) -> list[Logger]:
-        """The experiment trackers, told the configuration."""
-        loggers = list(instantiate(self.cfg.logger.loggers))
-        for logger in loggers:
-            logger.log_hyperparams(plain(self.cfg))
-        return loggers
 
     def tokenize(self, rows: Sequence[Row], model: ModelInUse) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
         """Rows as ``model`` reads them, and those it cannot learn from."""

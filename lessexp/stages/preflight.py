@@ -13,7 +13,6 @@ from lessexp.evaluation.leaks import QuestionIndex, is_held_out, refuse_leaks
 from lessexp.gradients.codecs import CODECS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
-from lessexp.reports.results import RESULTS_FILE
 from lessexp.selection.top_k import budget
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
@@ -48,8 +47,6 @@ def preflight(experiment: Experiment) -> None:
 
 def _check_settings(experiment: Experiment) -> None:
     cfg = experiment.cfg
-    if (experiment.run_folder / RESULTS_FILE).exists():
-        raise ExperimentError(f"{experiment.run_folder} holds a finished run; set hydra.run.dir to another folder")
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
     for key, value in (("fraction", cfg.selector.fraction), ("warmup.fraction", cfg.warmup.fraction)):

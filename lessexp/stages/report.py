@@ -26,6 +26,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "task": experiment.target[0].task,
         "seed": cfg.seed,
         "fraction": cfg.selector.fraction,
+        "settings_key": experiment.settings_key,
         "pool": pool_counts(experiment.pool, cfg),
         "metrics": records["evaluate"]["metrics"],
         "selection": records["select"]["selection"],

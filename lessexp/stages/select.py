@@ -8,7 +8,8 @@ import pyarrow.parquet
 import torch
 
 from lessexp.data.arrow_rows import datasets_of
-from lessexp.data.rows import write_rows
+from lessexp.data.rows import Row, write_rows
+from lessexp.reports import tracking
 from lessexp.reports.results import selection_summary
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
@@ -58,6 +59,25 @@ def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[str]) -> None:
         )
 
 
+_N_LOGGED = 100  # rows; a tracker's table is for looking at, selected.jsonl has all
+
+
+def _log_selected(experiment: Experiment, scores: Scores, score: torch.Tensor, selected: Sequence[Row]) -> None:
+    """Show trackers the best rows: what they are and score, and their texts where these may leave the machine."""
+    shared = experiment.cfg.logger.share_rows
+    place = {example_id: index for index, example_id in enumerate(scores.example_ids)}
+    lines = []
+    for row in selected[:_N_LOGGED]:
+        at = place[row.example_id]
+        line = [row.example_id, row.dataset, score[at].item(), *scores.by_subtask[at].tolist()]
+        text = "\n".join(f"{role}: {content}" for role, content in row.messages)
+        lines.append([*line, text] if shared else line)
+    columns = ["example_id", "dataset", "score", *scores.subtasks]
+    tracking.log_table(experiment.loggers, "selected", [*columns, "text"] if shared else columns, lines)
+    if shared:
+        tracking.log_file(experiment.loggers, "selected", experiment.selected_file)
+
+
 def run(experiment: Experiment) -> dict[str, Any]:
     """Score and cut."""
     cfg, folder = experiment.cfg, experiment.run_folder
@@ -79,5 +99,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
     excluded = _excluded_table(experiment.unusable | scores.excluded | copies)
     pyarrow.parquet.write_table(excluded, folder / "excluded.parquet")
     write_rows(experiment.selected_file, selected)
+    _log_selected(experiment, scores, score, selected)
     summary = selection_summary(experiment.pool, selected, experiment.target)
     return {"selection": summary | {"n_excluded": excluded.num_rows, "n_copies": len(copies)}}

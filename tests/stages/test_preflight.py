@@ -114,13 +114,6 @@ def test_a_pool_without_answers_is_refused(make_experiment, tmp_path):
         make_experiment(f"data.paths=[{tmp_path / 'long.jsonl'}]")
 
 
-def test_a_finished_run_is_not_written_over(make_experiment, tmp_path):
-    make_experiment()
-    (tmp_path / "run" / "results.json").write_text("{}")
-    with pytest.raises(ExperimentError, match="holds a finished run"):
-        make_experiment()
-
-
 def test_an_imported_adapter_of_other_settings_is_refused_with_the_key_to_set(make_experiment, trainer_run):
     given = ["warmup=import", f"warmup.path={trainer_run}"]
     with pytest.raises(ForeignAdapterError, match=r"r is 4, the run has lora\.rank=16; set lora\.rank=4"):
