@@ -1,0 +1,107 @@
+"""What the jobs of a sweep share, and how a sweep is stopped and goes on, on the tiny model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lessexp.gradients.per_example
+import lessexp.stages.warmup
+from lessexp.data.rows import write_rows
+from lessexp.pipeline import run
+from lessexp.reports.results import read_results
+from tests.conftest import make_rows
+from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401  (a fixture)
+
+ROOT = Path(__file__).parents[1]
+SELECTION = "selector.stages=[warmup,gradients,select]"  # what comes after is each job's own
+DIMENSIONS = "datastore.also=[{proj_dim: 64},{proj_dim: 128},{proj_dim: 512}]"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often a warm-up was trained, and how many examples went backward for their features."""
+    counts = {"warmups": 0, "examples": 0}
+    fit, backward = lessexp.stages.warmup.fit, lessexp.gradients.per_example._backward
+
+    def counted_fit(*args, **kwargs):
+        counts["warmups"] += 1
+        return fit(*args, **kwargs)
+
+    def counted_backward(model, batch, *args):
+        counts["examples"] += len(batch.example_ids)
+        return backward(model, batch, *args)
+
+    monkeypatch.setattr(lessexp.stages.warmup, "fit", counted_fit)
+    monkeypatch.setattr(lessexp.gradients.per_example, "_backward", counted_backward)
+    return counts
+
+
+# 24 pool rows and 5 target rows at 2 checkpoints.
+ONCE = {"warmups": 1, "examples": 2 * (24 + 5)}
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [[SELECTION, DIMENSIONS, f"proj_dim={proj_dim}"] for proj_dim in (64, 512, 128)],
+        [[SELECTION, f"warmup.checkpoints={chosen}"] for chosen in ("null", "[2]", "[1]")],
+        [[f"selector={selector}"] for selector in ("less", "random", "bm25")],
+        [[SELECTION, f"fraction={fraction}"] for fraction in (0.2, 0.25, 0.5)],
+        [[SELECTION, f"aggregate={name}"] for name in ("max_of_subtask_means", "mean", "round_robin", "balanced")],
+        [[SELECTION, f"influence={name}"] for name in ("mean_of_cosines", "mean_of_products")],
+    ],
+    ids=["proj_dim", "checkpoints", "selector", "fraction", "aggregate", "influence"],
+)
+def test_warmup_and_backward_pass_happen_once_for_all_jobs_of_a_sweep(compose_config, counted, tmp_path, jobs):  # noqa: F811
+    for number, overrides in enumerate(jobs):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run(compose_config(*overrides), folder)
+        assert counted == ONCE
+
+
+def sweep(folder, *overrides, places):
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *SHRUNK, *places, *overrides, f"hydra.sweep.dir={folder}"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
+
+
+@pytest.fixture
+def places(tmp_path, model_folder):
+    write_rows(tmp_path / "pool.jsonl", make_rows(24))
+    write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
+    return [
+        f"model.path={model_folder}",
+        f"data.paths=[{tmp_path / 'pool.jsonl'}]",
+        f"target.path={tmp_path / 'target.jsonl'}",
+    ]
+
+
+def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missing(places, tmp_path):
+    folder = tmp_path / "sweep"
+    first = sweep(folder, "selector=random", "fraction=0.25,7,0.5", places=places)
+    assert first.returncode == 1
+    assert "fraction must be above 0 and at most 1, got 7" in first.stderr
+    finished = [folder / name / "results.json" for name in ("0", "2")]
+    assert [file.is_file() for file in (*finished, folder / "1" / "results.json")] == [True, True, False]
+    written = [file.stat().st_mtime_ns for file in finished]
+    again = sweep(folder, "selector=random", "fraction=0.25,0.75,0.5", "resume=true", places=places)
+    assert again.returncode == 0, again.stderr
+    assert [file.stat().st_mtime_ns for file in finished] == written
+    assert again.stdout.count("is finished and stays as it is") == 2
+    assert read_results(folder / "1")["fraction"] == 0.75
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = sweep(tmp_path / "sweep", "fraction=0.25,0.5", *parallel, places=places)
+    assert done.returncode == 0, done.stderr
+    results = [read_results(tmp_path / "sweep" / name) for name in ("0", "1")]
+    for stage, kind in (("warmup", "warmup"), ("gradients", "pool_gradients"), ("gradients", "target_gradients")):
+        shared = [result["stages"][stage]["artifacts"][kind] for result in results]
+        assert sorted(artifact["reused"] for artifact in shared) == [False, True], kind
