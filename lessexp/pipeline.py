@@ -63,14 +63,20 @@ def _run_stage(name: str, experiment: Experiment) -> None:
     with measure() as cost:
         record = STAGES[name](experiment)
     artifacts: dict[str, Artifact] = record.pop("artifacts", {})
-    built = [artifact for artifact in artifacts.values() if not artifact.reused]
+    sizes = {kind: bytes_in(artifact.folder) for kind, artifact in artifacts.items()}
+    built = {kind: artifact for kind, artifact in artifacts.items() if not artifact.reused}
     record |= {
         "seconds": cost.seconds,
         "peak_memory_bytes": cost.peak_memory_bytes,
-        "bytes_written": bytes_in(experiment.run_folder) - before + sum(bytes_in(new.folder) for new in built),
-        "flops": record.get("flops", 0) + sum(new.record["flops"] for new in built),
+        "bytes_written": bytes_in(experiment.run_folder) - before + sum(sizes[kind] for kind in built),
+        "flops": record.get("flops", 0) + sum(new.record["flops"] for new in built.values()),
         "artifacts": {
-            kind: {"key": artifact.key, "reused": artifact.reused, "built_in_seconds": artifact.seconds}
+            kind: {
+                "key": artifact.key,
+                "reused": artifact.reused,
+                "built_in_seconds": artifact.seconds,
+                "bytes": sizes[kind],
+            }
             | artifact.record
             for kind, artifact in artifacts.items()
         },

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from lessexp.data.arrow_rows import datasets_of
@@ -68,6 +69,11 @@ def git_commit(folder: Path) -> str | None:
     except FileNotFoundError:  # no git on this machine
         return None
     return described.stdout.strip() if described.returncode == 0 else None
+
+
+def device_name(device: str) -> str:
+    """The graphics card behind a torch device, or the device as it is called."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
 
 
 def write_results(run_folder: Path, results: Mapping[str, Any]) -> None:

@@ -126,6 +126,15 @@ class Experiment:
         return fingerprint(self.usable_pool)
 
     @property
+    def data_fingerprints(self) -> dict[str, str]:
+        """Hashes of what the run read: the rows it could choose from, those it aimed at, those that judged it."""
+        return {
+            "usable pool": self._pool_fingerprint,
+            "target": fingerprint(self.target),
+            "test rows": fingerprint(self.benchmark_rows),
+        }
+
+    @property
     def n_warmup(self) -> int:
         """Rows of the warm-up's random share."""
         return round(self.cfg.warmup.fraction * len(self.usable_pool))

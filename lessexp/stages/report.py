@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.reports import tracking
-from lessexp.reports.results import git_commit, package_versions, write_results
+from lessexp.reports.results import device_name, git_commit, package_versions, write_results
 from lessexp.reports.tables import report_tables
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preparation import pool_counts
@@ -28,11 +28,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "fraction": cfg.selector.fraction,
         "settings_key": experiment.settings_key,
         "pool": pool_counts(experiment.pool, cfg),
+        "data": experiment.data_fingerprints,
         "metrics": records["evaluate"]["metrics"],
         "selection": records["select"]["selection"],
         "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},
         "held_out": records["evaluate"]["held_out"],
         "leaks": records["evaluate"]["leaks"],
+        "device": device_name(experiment.device),
         "versions": package_versions(),
         "git_commit": git_commit(Path(__file__).parent),
     }

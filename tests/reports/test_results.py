@@ -4,7 +4,14 @@ import subprocess
 import pytest
 
 from lessexp.data.rows import Row
-from lessexp.reports.results import git_commit, package_versions, read_results, selection_summary, write_results
+from lessexp.reports.results import (
+    device_name,
+    git_commit,
+    package_versions,
+    read_results,
+    selection_summary,
+    write_results,
+)
 
 
 def rows(**counts):
@@ -105,3 +112,9 @@ def test_commit_is_none_outside_a_checkout(git, tmp_path):
 def test_commit_is_none_where_git_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(tmp_path) is None
+
+
+def test_a_graphics_card_is_named_and_other_devices_are_called_what_torch_calls_them(monkeypatch):
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"NVIDIA A100 at {device}")
+    assert device_name("cuda:1") == "NVIDIA A100 at cuda:1"
+    assert device_name("cpu") == "cpu"

@@ -1,5 +1,7 @@
+from lessexp.data.rows import fingerprint
 from lessexp.pipeline import run
 from lessexp.reports.results import read_results
+from tests.conftest import make_rows
 
 
 def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
@@ -12,7 +14,11 @@ def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     assert all(stage["seconds"] >= 0 and stage["peak_memory_bytes"] > 1e8 for stage in results["stages"].values())
     assert set(results["stages"]["gradients"]["artifacts"]) == {"pool_gradients", "target_gradients"}
     assert results["stages"]["gradients"]["flops"] > results["stages"]["warmup"]["flops"] > 0
+    assert all(a["bytes"] > 0 for stage in results["stages"].values() for a in stage["artifacts"].values())
     assert results["held_out"] is False
+    assert results["device"] == "cpu"
+    assert results["data"]["target"] == fingerprint(make_rows(5, prefix="target", target=True))
+    assert set(results["data"]) == {"usable pool", "target", "test rows"}
     assert results["pool"]["found"] == {"sums": 12, "words": 12}
     assert results["pool"]["differences"] == {"words": {"expected": 13, "found": 12}}
     assert results["versions"]["torch"]
