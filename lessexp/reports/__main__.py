@@ -1,40 +1,94 @@
-"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep in one table."""
+"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep as a table and as numbers."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from lessexp.errors import UserError
-from lessexp.reports.sweep import read_sweep, sweep_markdown, sweep_table, write_runs
+from lessexp.reports.formats import latex, markdown, terminal_table
+from lessexp.reports.mixture import MIXABLE, refuse_mixed
+from lessexp.reports.runs import read_sweep, unfinished_runs, write_runs
+from lessexp.reports.sweep_csv import sweep_csv
+from lessexp.reports.sweep_table import SweepTable, sweep_table
+
+_SCREEN = Path("-")
+_WIDEST = 10_000  # characters
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lessexp.reports", description=__doc__)
     parser.add_argument("places", type=Path, nargs="+", metavar="FOLDER", help="of runs; or a file that --json wrote")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
-    parser.add_argument("--json", type=Path, help="write all runs to this file, to be joined with others later")
+    for name in ("markdown", "latex", "csv"):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            nargs="?",
+            const=_SCREEN,
+            metavar="FILE",
+            help=f"write {'the numbers' if name == 'csv' else 'the table'} as {name} to this file, or print that only",
+        )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to this file, to be joined later")
+    parser.add_argument("--intervals", action="store_true", help="give each figure's bootstrap interval a column")
+    parser.add_argument("--unconfirmed", action="store_true", help="show published numbers nobody else confirms, too")
+    parser.add_argument("--drop-unfinished", action="store_true", help="leave out runs that did not finish")
+    parser.add_argument(
+        "--allow-mixed",
+        action="append",
+        default=[],
+        choices=MIXABLE,
+        help="show runs together that differ in their code (versions) or in their data; the table says so",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> str | None:
-    """Show the table; a sentence if there can be none."""
+    """Show or write what is asked for; a sentence if it cannot be had."""
     options = parser().parse_args(arguments)
     try:
-        runs = read_sweep(options.places)
-        Console().print(sweep_table(runs))
+        _report(options)
     except UserError as error:
         return str(error)
-    for file in filter(None, (options.markdown, options.json)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    if options.markdown:
-        options.markdown.write_text(sweep_markdown(runs), encoding="utf-8")
-    if options.json:
-        write_runs(options.json, runs)
     return None
+
+
+def _report(options: argparse.Namespace) -> None:
+    runs = read_sweep(options.places, drop_unfinished=options.drop_unfinished)
+    notes = refuse_mixed(runs, allowed=options.allow_mixed)
+    if options.drop_unfinished and (left_out := unfinished_runs(options.places)):
+        n_runs = "1 run did not finish and is" if len(left_out) == 1 else f"{len(left_out)} runs did not finish and are"
+        notes.append(f"{n_runs} left out.")
+    table = sweep_table(runs, intervals=options.intervals, unconfirmed=options.unconfirmed, notes=notes)
+    texts: dict[str, Callable[[], str]] = {
+        "markdown": lambda: markdown(table),
+        "latex": lambda: latex(table),
+        "csv": lambda: sweep_csv(runs, unconfirmed=options.unconfirmed),
+    }
+    asked = {name: place for name in texts if (place := getattr(options, name)) is not None}
+    if _SCREEN not in asked.values():
+        _show(table)
+    for name, place in asked.items():
+        if place == _SCREEN:
+            print(texts[name](), end="")
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(texts[name](), encoding="utf-8")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_runs(options.json, runs)
+
+
+def _show(table: SweepTable) -> None:
+    """Print the table as wide as it is: a narrow terminal folds its lines, but nothing is cut off."""
+    console = Console()
+    shown = terminal_table(table)
+    needed = console.measure(shown, options=console.options.update(max_width=_WIDEST)).maximum
+    Console(width=max(console.width, needed)).print(shown)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ from rich.text import Text
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def prefix_for(value: float | int) -> tuple[float, str]:
+    """Size and letter of the prefix that leaves few digits; 1 and none below a thousand."""
+    return next(((size, prefix) for size, prefix in _UNITS if value >= size), (1.0, ""))
+
+
 def with_unit(value: float | int, unit: str) -> str:
     """A quantity with the prefix that leaves few digits."""
-    for size, prefix in _UNITS:
-        if value >= size:
-            return f"{value / size:.1f} {prefix}{unit}"
-    return f"{value:.0f} {unit}"
+    size, prefix = prefix_for(value)
+    return f"{value / size:.1f} {prefix}{unit}" if prefix else f"{value:.0f} {unit}"
 
 
 def new_table(title: str, *columns: str) -> Table:
