@@ -1,4 +1,4 @@
-"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep as a table and as numbers."""
+"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep as a table, as numbers and as figures."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from lessexp.errors import UserError
 from lessexp.reports.formats import latex, markdown, terminal_table
 from lessexp.reports.mixture import MIXABLE, refuse_mixed
 from lessexp.reports.runs import read_sweep, unfinished_runs, write_runs
+from lessexp.reports.settings import settings_of
 from lessexp.reports.sweep_csv import sweep_csv
 from lessexp.reports.sweep_table import SweepTable, sweep_table
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
             help=f"write {'the numbers' if name == 'csv' else 'the table'} as {name} to this file, or print that only",
         )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to this file, to be joined later")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write curves as PDF and PNG to this folder")
     parser.add_argument("--intervals", action="store_true", help="give each figure's bootstrap interval a column")
     parser.add_argument("--unconfirmed", action="store_true", help="show published numbers nobody else confirms, too")
     parser.add_argument("--drop-unfinished", action="store_true", help="leave out runs that did not finish")
@@ -79,6 +81,11 @@ def _report(options: argparse.Namespace) -> None:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_runs(options.json, runs)
+    if options.figures:
+        from lessexp.reports.figures import save_figures  # matplotlib takes long to import
+
+        for path in save_figures(settings_of(runs), options.figures):
+            print(path, file=sys.stderr)
 
 
 def _show(table: SweepTable) -> None:

@@ -19,13 +19,14 @@ def test_the_table_is_printed_whole_on_a_narrow_terminal(sweep, capsys, monkeypa
 def test_files_are_written_beside_the_table(sweep, tmp_path, capsys):
     files = {name: tmp_path / "out" / f"table.{name}" for name in ("markdown", "latex", "csv", "json")}
     arguments = [str(sweep), *(text for name, file in files.items() for text in (f"--{name}", str(file)))]
-    assert main(arguments) is None
+    assert main([*arguments, "--figures", str(tmp_path / "figures")]) is None
     assert "random" in capsys.readouterr().out
     assert "| random | 3 |" in files["markdown"].read_text()
     assert r"\begin{tabular}" in files["latex"].read_text()
     with files["csv"].open(newline="") as file:
         assert {line["setting"] for line in csv.DictReader(file)} == {"random", "less"}
     assert read_sweep([files["json"]]) == read_sweep([sweep])
+    assert sorted(path.suffix for path in (tmp_path / "figures").iterdir()) == [".pdf", ".pdf", ".png", ".png"]
 
 
 @pytest.mark.parametrize(
