@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lessexp.errors import UserError
 from lessexp.files import write_json
-from lessexp.reports.results import RESULTS_FILE, read_results
+from lessexp.reports.results import RESULTS_FILE, overrides_of, read_results
 
-_NO_SETTINGS = {"seed", "artifacts_dir", "cache_dir", "logger"}  # runs that differ in these alone are of one setting
+# Runs that differ in these alone are of one setting. A sweep's size stands for the settings that it brings.
+_NO_SETTINGS = {"seed", "size", "resume", "device", "logger", "artifacts_dir", "cache_dir"}
 
 
 class SweepError(UserError, ValueError):
@@ -83,7 +82,7 @@ def _runs_below(folder: Path, drop_unfinished: bool) -> list[SweepRun]:
             "run their command again, delete their folders, or leave them out with --drop-unfinished"
         )
     finished = [run for run in started if run not in unfinished]
-    return [SweepRun(_overrides(run), read_results(run), str(run)) for run in finished]
+    return [SweepRun(_settings_among(overrides_of(run)), read_results(run), str(run)) for run in finished]
 
 
 def _started_below(folder: Path) -> list[Path]:
@@ -92,12 +91,6 @@ def _started_below(folder: Path) -> list[Path]:
 
 def _job_order(run: Path) -> tuple[str, int, str]:
     return str(run.parent), int(run.name) if run.name.isdecimal() else -1, run.name
-
-
-def _overrides(run: Path) -> dict[str, str]:
-    written = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-    found = (override.partition("=") for override in written)
-    return _settings_among({key: value for key, _, value in found})
 
 
 def _settings_among(overrides: Mapping[str, str]) -> dict[str, str]:
