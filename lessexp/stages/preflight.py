@@ -31,10 +31,13 @@ def preflight(experiment: Experiment) -> None:
     _check_settings(experiment)
     _check_target(experiment)
     _check_pool(experiment)
-    _check_benchmark(experiment)
-    _check_leaks(experiment)
     _check_weights(experiment.cfg.model)
     stages = experiment.cfg.selector.stages
+    if "evaluate" in stages:
+        _check_benchmark(experiment)
+        _check_leaks(experiment)
+    if "finetune" in stages:
+        _check_finetuning(experiment)
     if "warmup" in stages or "representations" in stages:
         _check_weights(experiment.cfg.selection_model)
         _check_proxy(experiment)
@@ -79,13 +82,17 @@ def _check_target(experiment: Experiment) -> None:
 def _check_pool(experiment: Experiment) -> None:
     if not experiment.pool:
         raise ExperimentError("the pool holds no row; check data")
-    n_selected = budget(experiment.cfg.selector.fraction, len(experiment.pool))
+    budget(experiment.cfg.selector.fraction, len(experiment.pool))  # at least one row
     if not experiment.usable_pool:
         raise ExperimentError(
             f"no pool row has an answer within max_length={experiment.cfg.max_length}; raise max_length"
         )
+
+
+def _check_finetuning(experiment: Experiment) -> None:
     batch_size = experiment.cfg.finetune.training.batch_size
-    if min(n_selected, len(experiment.usable_pool)) < batch_size:
+    if experiment.n_selected < batch_size:
+        n_selected = budget(experiment.cfg.selector.fraction, len(experiment.pool))
         raise ExperimentError(
             f"fraction={experiment.cfg.selector.fraction} selects {n_selected} of {len(experiment.pool)} rows, "
             f"{len(experiment.usable_pool)} of them usable, fewer than one batch of "

@@ -59,6 +59,15 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_
         make_experiment(*overrides)
 
 
+def test_what_only_later_stages_need_is_not_asked_for_without_them(make_experiment):
+    unfit = ["selector=random", "fraction=0.1", "benchmark.path=/nowhere"]
+    assert make_experiment(*unfit, "selector.stages=[select]").n_selected == 2
+    with pytest.raises(MissingFileError, match="/nowhere"):
+        make_experiment(*unfit, "selector.stages=[select,evaluate]")
+    with pytest.raises(ExperimentError, match="fewer than one batch of finetune"):
+        make_experiment(*unfit, "selector.stages=[select,finetune]")
+
+
 def test_a_proxy_needs_weights_that_are_not_rounded(make_experiment):
     pytest.importorskip("bitsandbytes")
     with pytest.raises(ExperimentError, match="a proxy is made from weights"):
