@@ -7,11 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    InterpolationResolutionError,
-    InterpolationToMissingValueError,
-    MissingMandatoryValue,
-)
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from lessexp.stages.configuration import lora_settings, training_settings
 
@@ -54,7 +50,7 @@ def composed(*overrides: str, folder: str = "conf", name: str = "config") -> Dic
 
 
 def values(node):
-    """All leaves of a configuration; those a user must give or that exist only inside a run are left out."""
+    """All leaves of a configuration; those a user must give are left out."""
     if isinstance(node, DictConfig):
         keys = [(node, key) for key in node]
     elif OmegaConf.is_list(node):
@@ -67,9 +63,6 @@ def values(node):
             child = parent[key]
         except (MissingMandatoryValue, InterpolationToMissingValueError):
             continue  # the user must give it
-        except InterpolationResolutionError as error:
-            assert "HydraConfig" in str(error)  # ${hydra:...} has a value only inside a run
-            continue
         yield from values(child)
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,11 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
     assert len(experiment.pool) == 25
     assert list(experiment.unusable) == ["long-000"]
     assert "long-000" not in {row.example_id for row in experiment.usable_pool}
+
+
+def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experiment, tmp_path):
+    [logger] = make_experiment("logger=csv").loggers
+    assert Path(logger.log_dir) == tmp_path / "run" / "csv"
 
 
 @pytest.mark.parametrize(
