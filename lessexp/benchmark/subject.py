@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -23,10 +22,10 @@ from lessexp.data.tokenize import Batch, TokenizedRow, collate, sort_by_length, 
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer, per_example_loss
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 from lessexp.models.source import model_folder
+from lessexp.stages.composition import compose_config
 from lessexp.stages.progress import progress_bar, quieten_libraries
 from lessexp.training.checkpoint import TrainerState, WarmupCheckpoint, moments_by_name
 
-CONF = Path(__file__).parents[2] / "conf"
 WARMUP_ROWS = 64
 WARMUP = {"steps": 16, "learning_rate": 5e-4}  # of the fidelity benchmarks
 _ROWS_A_STEP = 4
@@ -35,8 +34,7 @@ _LONG_FAMILIES = ("gsm_symbolic", "word_sorting", "number_filtering", "countdown
 
 def smollm2_folder() -> Path:
     """The model folder of the default configuration, fetched if need be."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config")
+    cfg = compose_config([])
     return model_folder(path=cfg.model.path, source=instantiate(cfg.model.source), cache_dir=cfg.cache_dir)
 
 
