@@ -37,7 +37,7 @@ class LengthSelector:
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """``sign`` times the characters of each row's answers."""
-        lengths = [sum(len(content) for role, content in row.messages if role == "assistant") for row in pool]
+        lengths = [row.answer_length for row in pool]
         subtasks = subtask_names(target)
         scores = self.sign * torch.tensor(lengths, dtype=torch.float32)
         return Scores(ids_of(pool), subtasks, scores[:, None].expand(-1, len(subtasks)))

@@ -46,6 +46,11 @@ class Row:
     task: str | None = None
     subtask: str | None = None
 
+    @property
+    def answer_length(self) -> int:
+        """Characters of what the assistant says."""
+        return sum(len(content) for role, content in self.messages if role == "assistant")
+
     def to_json(self) -> dict[str, Any]:
         """The row as its file holds it."""
         row: dict[str, Any] = {

@@ -104,7 +104,7 @@ def composition(runs: Sequence[SelectionOfRun]) -> dict[str, dict[str, float]]:
 
 def answer_lengths(run: SelectionOfRun) -> dict[str, float]:
     """Quartiles of the length of what the assistant says in the selected rows [characters]."""
-    lengths = [sum(len(text) for role, text in row.messages if role == "assistant") for row in run.selected]
+    lengths = [row.answer_length for row in run.selected]
     quartiles = statistics.quantiles(lengths, n=4, method="inclusive") if len(lengths) > 1 else lengths * 3
     return dict(zip(("25 %", "median", "75 %"), map(float, quartiles), strict=True))
 

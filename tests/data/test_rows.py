@@ -18,6 +18,10 @@ ROWS = [
 ]
 
 
+def test_the_length_of_an_answer_counts_all_that_the_assistant_says_and_nothing_else():
+    assert [row.answer_length for row in ROWS] == [8, 0, 2]
+
+
 def record(example_id="a", **changes):
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     return {"dataset": "dolly", "id": example_id, "messages": messages} | changes
