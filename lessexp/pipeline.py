@@ -31,18 +31,21 @@ STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
 }
 
 
-def run(cfg: DictConfig, run_folder: Path) -> None:
+def run(cfg: DictConfig, run_folder: Path) -> Experiment:
     """Check the experiment, then run its selector's stages.
 
     Args:
         cfg: the composed configuration.
         run_folder: gets this run's files; one record a stage lies under ``stages/``.
+
+    Returns:
+        The experiment, with the rows it has read.
     """
     quieten_libraries()
+    experiment = Experiment(cfg, run_folder)
     if is_finished(cfg, run_folder):
         say(f"{run_folder} is finished and stays as it is")
-        return
-    experiment = Experiment(cfg, run_folder)
+        return experiment
     preflight(experiment)
     experiment.set_artifact_paths()
     for warning in count_warnings(pool_counts(experiment.pool, cfg)):
@@ -55,6 +58,7 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     for name in cfg.selector.stages:
         with tracking.tracked(make_loggers, stage=name, settings=settings) as experiment.loggers:
             _run_stage(name, experiment)
+    return experiment
 
 
 def _run_stage(name: str, experiment: Experiment) -> None:
