@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from lessexp.errors import UserError
 
-_LONGEST_NAME = 128  # W&B refuses longer ones
+_LONGEST_NAME = 128  # characters; W&B refuses longer ones
 
 
 class TrackerError(UserError, ImportError):
@@ -30,17 +30,18 @@ def wandb_logger(*, stage: str, project: str, name: str | None, group: str | Non
     Args:
         stage: becomes the job type.
         project: W&B project.
-        name: of the run; empty or ``None`` lets W&B choose.
-        group: runs that belong together.
-        save_dir: where the run's files are kept.
+        name: of the run; ``None``: that of the run folder.
+        group: runs that belong together; ``None``: the end of the path that the run folder lies in.
+        save_dir: the run folder, where the tracked run's files are kept.
     """
+    folder = Path(save_dir).absolute()
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     wandb.setup(wandb.Settings(silent=True))
     run = wandb.init(
         project=project,
-        name=name[:_LONGEST_NAME] if name else None,
-        group=group,
+        name=(name or folder.name)[:_LONGEST_NAME],
+        group=(group or "/".join(folder.parent.parts[-2:]))[-_LONGEST_NAME:],
         job_type=stage,
         dir=save_dir,
         mode=mode,

@@ -43,7 +43,7 @@ class Experiment:
     def __init__(self, cfg: DictConfig, run_folder: Path):
         self.cfg = cfg
         self.run_folder = run_folder
-        self.settings_key = settings_key(cfg)  # before the places are filled in
+        self.settings_key = settings_key(cfg)
         cfg.paths.run = str(run_folder)
         self.preparation = preparation(cfg)
         self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")

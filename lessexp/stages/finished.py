@@ -1,20 +1,19 @@
 """Runs that are finished, so that a sweep that was stopped runs only what is missing."""
 
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lessexp.artifacts import artifact_key
 from lessexp.reports.results import RESULTS_FILE, read_results
-from lessexp.stages.configuration import ExperimentError, plain
+from lessexp.stages.configuration import ExperimentError
 
 _ALTERS_NO_RESULT = ("paths", "resume", "device", "logger", "artifacts_dir", "cache_dir", "preparation")
 
 
 def settings_key(cfg: DictConfig) -> str:
-    """Hash of all settings that may alter a run's results; to be taken before the places of artifacts are filled in."""
-    settings: dict[str, Any] = plain(cfg)
+    """Hash of all settings that may alter a run's results, so that two runs can be told to be the same."""
+    settings = OmegaConf.to_container(cfg)  # references as they are written; what they refer to is in it too
     return artifact_key({name: value for name, value in settings.items() if name not in _ALTERS_NO_RESULT})
 
 

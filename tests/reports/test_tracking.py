@@ -44,7 +44,7 @@ def test_mode_is_the_environments_or_offline_unless_a_key_is_set_up(environment,
     monkeypatch.setattr(wandb, "login", login)
     monkeypatch.setattr(wandb, "setup", lambda settings: None)
     monkeypatch.setattr(wandb, "init", lambda *, mode, **_: modes.append(mode))
-    tracking.wandb_logger(stage="select", project="toy", name="", group=None, save_dir=str(tmp_path))
+    tracking.wandb_logger(stage="select", project="toy", name=None, group=None, save_dir=str(tmp_path))
     assert modes == [mode]
 
 

@@ -80,5 +80,5 @@ def test_rows_in_memory_are_written_in_the_row_format(tmp_path):
 
 def test_an_unknown_option_lists_those_there_are():
     assert option_override("logger", "csv") == "logger=csv"
-    with pytest.raises(ExperimentError, match="logger='cvs' does not exist; give one of csv, none, wandb"):
+    with pytest.raises(ExperimentError, match="logger='cvs' does not exist; give one of csv, none, tensorboard, wandb"):
         option_override("logger", "cvs")

@@ -73,7 +73,7 @@ def test_without_a_hydra_there_is_none_afterwards():
 
 
 def test_options_are_the_files_of_a_group():
-    assert options("logger") == ["csv", "none", "wandb"]
+    assert options("logger") == ["csv", "none", "tensorboard", "wandb"]
 
 
 def test_new_run_folders_differ_within_a_second(tmp_path, monkeypatch):
