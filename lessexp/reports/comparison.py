@@ -1,6 +1,7 @@
 """Runs side by side: which rows each selected, and how far their scores agree."""
 
 import itertools
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,14 @@ from typing import Any
 
 import pyarrow.parquet
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.table import Table
 from rich.text import Text
 
 from lessexp.data.rows import Row, read_rows
 from lessexp.errors import UserError
 from lessexp.reports.agreement import spearman, top_overlap
+from lessexp.reports.distributions import answer_characters
+from lessexp.reports.page import render
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.reports.tables import new_table
 
@@ -61,14 +63,19 @@ def read_selections(folders: Sequence[Path]) -> list[SelectionOfRun]:
     n_shared = next(depth for depth, parts in enumerate(levels) if len(set(parts)) > 1)
     selections = []
     for folder, place in zip(folders, places, strict=True):
-        table = pyarrow.parquet.read_table(folder / "scores.parquet", columns=["example_id", "score"]).to_pydict()
         name = "/".join(place.parts[n_shared:]) or place.name
         if (folder / RESULTS_FILE).is_file():
             results = read_results(folder)
             name = f"{name} ({results['selector']}, seed {results['seed']})"
-        scores = dict(zip(table["example_id"], table["score"], strict=True))
-        selections.append(SelectionOfRun(name, read_rows([folder / "selected.jsonl"]), scores))
+        selections.append(read_selection(folder, name))
     return selections
+
+
+def read_selection(folder: Path, name: str) -> SelectionOfRun:
+    """Read ``selected.jsonl`` and ``scores.parquet`` of one run."""
+    table = pyarrow.parquet.read_table(folder / "scores.parquet", columns=["example_id", "score"]).to_pydict()
+    scores = dict(zip(table["example_id"], table["score"], strict=True))
+    return SelectionOfRun(name, read_rows([folder / "selected.jsonl"]), scores)
 
 
 def jaccard(first: SelectionOfRun, second: SelectionOfRun) -> float:
@@ -113,7 +120,7 @@ def compare(runs: Sequence[SelectionOfRun], *, n_examples: int) -> dict[str, Any
     """All that the tables and the page show.
 
     Args:
-        runs: two or more.
+        runs: one or more.
         n_examples: how many of each run's first rows to show.
     """
     return {
@@ -124,28 +131,55 @@ def compare(runs: Sequence[SelectionOfRun], *, n_examples: int) -> dict[str, Any
     }
 
 
+Lines = list[list[str]]
+"""A table: its header, then its lines."""
+
+
+def agreement_lines(comparison: Mapping[str, Any]) -> Lines:
+    """How far every two runs agree."""
+    pairs = comparison["pairs"]
+    shares = list(dict.fromkeys(share for pair in pairs for share in pair["top_overlap"]))
+    lines = [["runs", "Jaccard", "Spearman", "common", *(f"top {share}" for share in shares)]]
+    for pair in pairs:
+        is_known = pair["spearman"] is not None and not math.isnan(
+            pair["spearman"]
+        )  # NaN: all scores of a run are equal
+        rank = f"{pair['spearman']:.3f}" if is_known else ""
+        overlaps = (f"{pair['top_overlap'][share]:.1%}" if pair["top_overlap"] else "" for share in shares)
+        lines.append([" and ".join(pair["runs"]), f"{pair['jaccard']:.3f}", rank, f"{pair['n_common']:,}", *overlaps])
+    return lines
+
+
+def composition_lines(comparison: Mapping[str, Any]) -> Lines:
+    """Share of each data set in each selection."""
+    names = [run["name"] for run in comparison["runs"]]
+    shares = comparison["composition"].items()
+    return [["data set", *names], *([dataset, *(f"{by_run[n]:.1%}" for n in names)] for dataset, by_run in shares)]
+
+
+def length_lines(comparison: Mapping[str, Any]) -> Lines:
+    """How many rows each run selected, and how long their answers are [characters]."""
+    quartiles = ("25 %", "median", "75 %")
+    lines = [["run", "selected", *quartiles]]
+    for run in comparison["runs"]:
+        lines.append([run["name"], f"{run['n_selected']:,}", *(f"{run[key]:,.0f}" for key in quartiles)])
+    return lines
+
+
 def comparison_tables(comparison: Mapping[str, Any]) -> Iterator[Table]:
     """What `compare` found, for a terminal."""
-    shares = list(comparison["pairs"][0]["top_overlap"])
-    pairs = new_table("Agreement", "runs", "Jaccard", "Spearman", *(f"top {share}" for share in shares))
-    for pair in comparison["pairs"]:
-        rank = "" if pair["spearman"] is None else f"{pair['spearman']:.3f}"
-        overlaps = (f"{pair['top_overlap'].get(share, 0):.1%}" for share in shares)
-        pairs.add_row(Text(" and ".join(pair["runs"])), f"{pair['jaccard']:.3f}", rank, *overlaps)
-    yield pairs
-    names = [run["name"] for run in comparison["runs"]]
-    sources = new_table("Share of each data set", "", *names)
-    for dataset, by_run in comparison["composition"].items():
-        sources.add_row(Text(dataset), *(f"{by_run[name]:.1%}" for name in names))
-    yield sources
-    lengths = new_table("Length of the answers [characters]", "", "selected", "25 %", "median", "75 %")
-    for run in comparison["runs"]:
-        quartiles = (f"{run[key]:,.0f}" for key in ("25 %", "median", "75 %"))
-        lengths.add_row(Text(run["name"]), f"{run['n_selected']:,}", *quartiles)
-    yield lengths
+    for title, (header, *lines) in {
+        "Agreement": agreement_lines(comparison),
+        "Share of each data set": composition_lines(comparison),
+        "Length of the answers [characters]": length_lines(comparison),
+    }.items():
+        table = new_table(title, *header)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        yield table
     examples = Table(title="First selected rows", title_justify="left", show_lines=True)
-    for name in names:
-        examples.add_column(Text(name), ratio=1, overflow="fold")
+    for run in comparison["runs"]:
+        examples.add_column(Text(run["name"]), ratio=1, overflow="fold")
     for rows in comparison["examples"]:
         examples.add_row(*(Text("" if row is None else _in_short(row)) for row in rows))
     yield examples
@@ -156,7 +190,17 @@ def _in_short(row: Row, *, n_characters: int = 300) -> str:
     return f"[{row.dataset}] {text[:n_characters]}{'…' if len(text) > n_characters else ''}"
 
 
+def page_values(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """A comparison as the pages show it."""
+    return {
+        "names": [run["name"] for run in comparison["runs"]],
+        "agreement": agreement_lines(comparison),
+        "composition": composition_lines(comparison),
+        "lengths": length_lines(comparison),
+        "examples": comparison["examples"],
+    }
+
+
 def comparison_page(comparison: Mapping[str, Any]) -> str:
     """One self-contained HTML page; all text of rows is escaped."""
-    environment = Environment(loader=PackageLoader("lessexp.reports"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("comparison.html").render(comparison)
+    return render("comparison.html", {"compared": page_values(comparison)})

@@ -9,6 +9,8 @@ from rich.console import Console
 from lessexp.data.rows import Row, write_rows
 from lessexp.reports.comparison import (
     RunFolderError,
+    SelectionOfRun,
+    agreement_lines,
     answer_lengths,
     compare,
     comparison_page,
@@ -68,6 +70,16 @@ def test_rows_that_one_run_did_not_score_are_left_out_of_the_ranks(folders):
     assert (pair["n_common"], pair["spearman"]) == (1, None)
 
 
+def test_what_cannot_be_said_of_two_runs_stays_empty(folders):
+    first, _, odd = read_selections(folders)
+    flat = SelectionOfRun("flat", first.selected, dict.fromkeys(first.scores, 1.0))
+    apart = SelectionOfRun("apart", odd.selected, {"elsewhere": 1.0})
+    header, *lines = agreement_lines(compare([first, flat, apart], n_examples=0))
+    assert header[:5] == ["runs", "Jaccard", "Spearman", "common", "top 1%"]
+    assert lines[0][2:4] == ["", "10"]  # equal scores rank nothing
+    assert lines[1][1:] == ["0.000", "", "0", *[""] * 6]
+
+
 def test_composition_and_lengths_are_those_of_the_selection(folders):
     less, bm25, _ = read_selections(folders)
     assert composition([less, bm25]) == {
@@ -91,7 +103,7 @@ def test_text_of_rows_is_text_on_the_page_and_the_terminal(folders):
     comparison = compare(read_selections(folders), n_examples=2)
     page = comparison_page(comparison)
     assert "<script" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"(src|href)=", page), "the page asks for another file"
+    assert not re.search(r"src=|href=(?!\"#)", page), "the page asks for another file"
     console = Console(file=io.StringIO(), width=200)
     for table in comparison_tables(comparison):
         console.print(table)
