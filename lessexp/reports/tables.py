@@ -62,18 +62,28 @@ def interval_table(results: Mapping[str, Any]) -> Table:
     return table
 
 
-def composition_table(selection: Mapping[str, Any]) -> Table:
+COMPOSITION_HEADER = ["", "pool", "selected", "enrichment"]
+
+
+def composition_lines(selection: Mapping[str, Any]) -> list[list[str]]:
     """Share of each data set in the pool and in the selection, largest share of the selection first."""
-    table = new_table("Data sets", "", "pool", "selected", "enrichment")
     by_selected = sorted(selection["by_dataset"].items(), key=lambda item: -item[1]["selected"])
-    for dataset, share in by_selected:
-        table.add_row(
-            Text(f"{dataset} (wanted)" if share["wanted"] else dataset),
+    return [
+        [
+            f"{dataset} (wanted)" if share["wanted"] else dataset,
             f"{share['pool']:.1%}",
             f"{share['selected']:.1%}",
             f"{share['selected'] / share['pool']:.1f}×",
-            style="bold" if share["wanted"] else None,
-        )
+        ]
+        for dataset, share in by_selected
+    ]
+
+
+def composition_table(selection: Mapping[str, Any]) -> Table:
+    """`composition_lines`, the wanted data sets in bold."""
+    table = new_table("Data sets", *COMPOSITION_HEADER)
+    for line in composition_lines(selection):
+        table.add_row(Text(line[0]), *line[1:], style="bold" if line[0].endswith(" (wanted)") else None)
     return table
 
 
@@ -82,27 +92,44 @@ def _built_before(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{sum(seconds):.0f} s" if seconds else ""
 
 
-def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Seconds, memory, disk and arithmetic of each stage of this run, and what its reused artifacts once took."""
-    table = new_table("Cost", "stage", "seconds", "peak memory", "written", "arithmetic", "reused")
-    for name, stage in stages.items():
-        table.add_row(
+COST_HEADER = ["stage", "seconds", "peak memory", "written", "arithmetic", "reused"]
+
+
+def cost_lines(stages: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Seconds, memory, disk and arithmetic of each stage of this run, and what its reused artifacts once took.
+
+    The last line is for all stages.
+    """
+    lines = [
+        [
             name,
             f"{stage['seconds']:.1f}",
             with_unit(stage["peak_memory_bytes"], "B"),
             with_unit(stage["bytes_written"], "B"),
             with_unit(stage["flops"], "FLOP"),
             _built_before(stage["artifacts"]),
-        )
-    table.add_section()
-    table.add_row(
+        ]
+        for name, stage in stages.items()
+    ]
+    everything = [
         "all",
         f"{sum(stage['seconds'] for stage in stages.values()):.1f}",
         with_unit(max(stage["peak_memory_bytes"] for stage in stages.values()), "B"),
         with_unit(sum(stage["bytes_written"] for stage in stages.values()), "B"),
         with_unit(sum(stage["flops"] for stage in stages.values()), "FLOP"),
         "",
-    )
+    ]
+    return [*lines, everything]
+
+
+def cost_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+    """`cost_lines` for a terminal."""
+    table = new_table("Cost", *COST_HEADER)
+    *lines, everything = cost_lines(stages)
+    for line in lines:
+        table.add_row(*line)
+    table.add_section()
+    table.add_row(*everything)
     return table
 
 

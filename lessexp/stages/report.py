@@ -1,11 +1,13 @@
-"""report: ``results.json`` and the tables on the terminal, from the records of the stages."""
+"""report: ``results.json``, the page and the tables on the terminal, from the records and files of the stages."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from lessexp.data.rows import write_rows
 from lessexp.reports import tracking
 from lessexp.reports.results import device_name, git_commit, package_versions, write_results
+from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, run_page
 from lessexp.reports.tables import report_tables
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preparation import pool_counts
@@ -41,6 +43,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
     write_results(experiment.run_folder, results)
     for table in report_tables(results):
         console.print(table)
+    write_rows(experiment.run_folder / TARGET_FILE, experiment.target)
+    page = run_page(
+        experiment.run_folder,
+        lengths={row.example_id: row.answer_length for row in experiment.pool},
+        target=experiment.target,
+        questions=experiment.benchmark.questions(),
+    )
+    (experiment.run_folder / PAGE_FILE).write_text(page, encoding="utf-8")
     metrics = tracking.flat_metrics({key: results[key] for key in ("metrics", "selection", "stages")})
     tracking.log_metrics(experiment.loggers, metrics)
     rows = [

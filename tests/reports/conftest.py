@@ -1,6 +1,10 @@
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -79,3 +83,32 @@ def sweep(tmp_path: Path, write_run: Callable[..., Path]) -> Path:
             record = results(selector, seed, tuned={"answer_nll": nll})
             write_run(tmp_path / "sweep" / str(next(numbers)), [f"selector={selector}", f"seed={seed}"], record)
     return tmp_path / "sweep"
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[[str, str, int], Any]:
+    """Open a page in Chromium at some width and return what a script finds there.
+
+    The script, a function's body, gets ``page`` and ``view``: the document and the window of the page as it is.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(names)} is installed")
+
+    def open_page(text: str, script: str, width: int) -> Any:
+        (tmp_path / "page.html").write_text(text, encoding="utf-8")
+        (tmp_path / "frame.html").write_text(
+            f'<!doctype html><iframe src="page.html" width="{width}" height="800" style="border:0"></iframe><pre></pre>'
+            "<script>document.querySelector('iframe').onload = event => {"
+            "const view = event.target.contentWindow, page = view.document;"
+            f"const found = ((page, view) => {{ {script} }})(page, view);"
+            "document.querySelector('pre').textContent = encodeURIComponent(JSON.stringify(found)); };</script>"
+        )
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [browser, *options, profile, "--virtual-time-budget=5000", str(tmp_path / "frame.html")]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        return json.loads(unquote(shown.partition("<pre>")[2].partition("</pre>")[0]))
+
+    return open_page

@@ -1,4 +1,4 @@
-from lessexp.data.rows import fingerprint
+from lessexp.data.rows import fingerprint, read_rows
 from lessexp.pipeline import run
 from lessexp.reports.results import read_results
 from tests.conftest import make_rows
@@ -28,3 +28,7 @@ def test_results_hold_what_a_table_needs(compose_config, tmp_path, capsys):
     assert "the pool holds 12 rows of 'words', 13 are expected" in shown
     assert "answer_nll, mean of subtasks" in shown
     assert f"{results['metrics']['answer_nll']['tuned']['mean']:.3f}" in shown
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and "less for toy, hf, seed 0" in page
+    assert "This selector reads no checkpoints." not in page
+    assert read_rows([folder / "target.jsonl"], is_target=True) == make_rows(5, prefix="target", target=True)
