@@ -1,4 +1,4 @@
-"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep as a table, as numbers and as figures."""
+"""``python -m lessexp.reports FOLDER [FOLDER ...]``: the runs of a sweep as table, numbers, figures and page."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ from lessexp.reports.mixture import MIXABLE, refuse_mixed
 from lessexp.reports.runs import read_sweep, unfinished_runs, write_runs
 from lessexp.reports.settings import settings_of
 from lessexp.reports.sweep_csv import sweep_csv
+from lessexp.reports.sweep_page import sweep_page
 from lessexp.reports.sweep_table import SweepTable, sweep_table
 
 _SCREEN = Path("-")
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to this file, to be joined later")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write curves as PDF and PNG to this folder")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write all that the runs' folders hold to this page")
     parser.add_argument("--intervals", action="store_true", help="give each figure's bootstrap interval a column")
     parser.add_argument("--unconfirmed", action="store_true", help="show published numbers nobody else confirms, too")
     parser.add_argument("--drop-unfinished", action="store_true", help="leave out runs that did not finish")
@@ -86,6 +88,11 @@ def _report(options: argparse.Namespace) -> None:
 
         for path in save_figures(settings_of(runs), options.figures):
             print(path, file=sys.stderr)
+    if options.page:
+        options.page.parent.mkdir(parents=True, exist_ok=True)
+        lines = [table.header, *([cell.text for cell in line] for line in table.lines)]
+        page = sweep_page(runs, page_folder=options.page.parent, table=lines)
+        options.page.write_text(page, encoding="utf-8")
 
 
 def _show(table: SweepTable) -> None:

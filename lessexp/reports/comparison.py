@@ -17,7 +17,6 @@ from rich.text import Text
 from lessexp.data.rows import Row, read_rows
 from lessexp.errors import UserError
 from lessexp.reports.agreement import spearman, top_overlap
-from lessexp.reports.distributions import answer_characters
 from lessexp.reports.page import render
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.reports.tables import new_table

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64, Shaped
 
-from lessexp.data.rows import Row
 from lessexp.reports.agreement import spearman
 
 
@@ -43,11 +42,6 @@ class LengthGroup:
     n_rows: int
     median_score: float
     n_selected: int
-
-
-def answer_characters(row: Row) -> int:
-    """Length of what the assistant says [characters]."""
-    return sum(len(content) for role, content in row.messages if role == "assistant")
 
 
 def even_edges(values: Shaped[np.ndarray, " n"], *, n_bins: int) -> list[float]:

@@ -59,15 +59,21 @@ def settings_of(runs: Sequence[SweepRun]) -> list[Setting]:
     """
     tasks = list(dict.fromkeys(run.results["task"] for run in runs))
     keys = _varied_keys(runs)
-    grouped: dict[str, list[SweepRun]] = {}
-    for run in runs:
-        grouped.setdefault(_label(run, keys), []).append(run)
-    settings = [_setting(label, same, keys, tasks) for label, same in grouped.items()]
+    settings = [_setting(label, same, keys, tasks) for label, same in by_label(runs).items()]
     names, *of_others = ([measure.name for measure in setting.values if measure.tasks] for setting in settings)
     for setting, other in zip(settings[1:], of_others, strict=True):
         if len(tasks) == 1 and other != names:
             raise SweepError(f"'{setting.label}' has {other}, others {names}: no one table holds both")
     return settings
+
+
+def by_label(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
+    """Runs by what sets them apart besides seed and task, in the order of the first run of each."""
+    keys = _varied_keys(runs)
+    grouped: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        grouped.setdefault(_label(run, keys), []).append(run)
+    return grouped
 
 
 def measures_of(settings: Sequence[Setting]) -> list[Measure]:

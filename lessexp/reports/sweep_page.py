@@ -5,7 +5,6 @@ import os
 import statistics
 import urllib.parse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +13,30 @@ from lessexp.reports.charts import Chart, histogram_chart
 from lessexp.reports.comparison import compare, page_values, read_selection
 from lessexp.reports.distributions import even_edges, histogram
 from lessexp.reports.listing import read_scores, selected_places
+from lessexp.reports.measures import qualities
 from lessexp.reports.page import render
 from lessexp.reports.reproduction import Reproduction, read_reproduction
 from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, metric_lines
-from lessexp.reports.sweep import figures_of, read_sweep
+from lessexp.reports.runs import SweepRun
+from lessexp.reports.settings import by_label
 
 _N_SETTINGS = 12  # compared side by side; every two of them are compared
 _N_EXAMPLES = 5
 _N_BINS = 24
 
 
-@dataclass(frozen=True)
-class RunOfSweep:
-    """A finished run.
-
-    Attributes:
-        folder: its place.
-        overrides: what its command set, by key, without the seed and the places of shared files.
-        results: of ``results.json``.
-    """
-
-    folder: Path
-    overrides: dict[str, str]
-    results: dict[str, Any]
-
-
-def sweep_page(folders: Sequence[Path], *, page_folder: Path, table: Sequence[Sequence[str]]) -> str:
+def sweep_page(runs: Sequence[SweepRun], *, page_folder: Path, table: Sequence[Sequence[str]]) -> str:
     """The page of many runs.
 
     Runs that differ in their seed alone are one setting; side by side stands the run of its lowest seed.
 
     Args:
-        folders: of finished runs.
+        runs: whose places are their folders.
         page_folder: where the page will lie; it links to the runs from there.
         table: header and lines of a table to begin with; empty for none.
-
-    Raises:
-        SweepError: a folder without a finished run.
     """
-    runs = [RunOfSweep(folder, *_read(folder)) for folder in folders]
     settings = by_setting(runs)
-    targets: dict[str, dict[str, list[RunOfSweep]]] = {}
+    targets: dict[str, dict[str, list[SweepRun]]] = {}
     for label, same in settings.items():
         targets.setdefault(same[0].results["task"], {})[label] = same
     commits = {run.results["git_commit"] for run in runs}
@@ -68,7 +50,7 @@ def sweep_page(folders: Sequence[Path], *, page_folder: Path, table: Sequence[Se
             "targets": [_target(place, task, labelled) for place, (task, labelled) in enumerate(targets.items())],
             "costs": _cost_lines(settings),
             "reproductions": {
-                f"{label}, seed {run.results['seed']}": _command(read_reproduction(run.folder))
+                f"{label}, seed {run.results['seed']}": _command(read_reproduction(Path(run.place)))
                 for label, same in settings.items()
                 for run in same
             },
@@ -78,38 +60,33 @@ def sweep_page(folders: Sequence[Path], *, page_folder: Path, table: Sequence[Se
     )
 
 
-def _read(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    [run] = read_sweep([folder])
-    return run.overrides, run.results
-
-
 def _command(how: Reproduction | None) -> str:
     return "not started by run.py" if how is None else how.command
 
 
-def by_setting(runs: Sequence[RunOfSweep]) -> dict[str, list[RunOfSweep]]:
-    """Runs by a label of what sets them apart besides the seed, each label's runs by rising seed."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides)
-    varied = [key for key in keys if key != "selector" and len({run.overrides.get(key) for run in runs}) > 1]
-    grouped: dict[str, list[RunOfSweep]] = {}
-    for run in runs:
-        parts = [f"{key}={run.overrides[key]}" for key in varied if key in run.overrides]
-        grouped.setdefault(" ".join([run.results["selector"], *parts]), []).append(run)
+def by_setting(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
+    """Runs by setting, and by task where there are several; each setting's by rising seed."""
+    tasks = list(dict.fromkeys(run.results["task"] for run in runs))
+    grouped: dict[str, list[SweepRun]] = {}
+    for label, same in by_label(runs).items():
+        for run in same:
+            task = run.results["task"]
+            grouped.setdefault(label if len(tasks) == 1 else f"{label} on {task}", []).append(run)
     return {label: sorted(same, key=lambda run: run.results["seed"]) for label, same in grouped.items()}
 
 
-def seed_agreement(runs: Sequence[RunOfSweep]) -> float | None:
+def seed_agreement(runs: Sequence[SweepRun]) -> float | None:
     """Mean Jaccard index of what every two seeds of a setting selected; None for a single seed."""
-    chosen = [{record["id"] for _, record in read_records([run.folder / "selected.jsonl"])} for run in runs]
+    chosen = [{record["id"] for _, record in read_records([Path(run.place) / "selected.jsonl"])} for run in runs]
     pairs = list(itertools.combinations(chosen, 2))
     return statistics.mean(len(a & b) / len(a | b) for a, b in pairs) if pairs else None
 
 
-def _run_line(label: str, run: RunOfSweep, page_folder: Path) -> dict[str, Any]:
-    page = run.folder / PAGE_FILE
+def _run_line(label: str, run: SweepRun, page_folder: Path) -> dict[str, Any]:
+    page = Path(run.place) / PAGE_FILE
     relative = Path(os.path.relpath(page.resolve(), page_folder.resolve())).as_posix()
     selection = run.results["selection"]
-    figures = {name: f"{value:.3f}" for name, value in figures_of(run.results).items() if name != "seconds"}
+    figures = {measure.name: f"{value:.3f}" for measure, value in qualities(run.results).items()}
     return {
         "label": label,
         "link": urllib.parse.quote(relative) if page.is_file() else None,
@@ -122,11 +99,11 @@ def _run_line(label: str, run: RunOfSweep, page_folder: Path) -> dict[str, Any]:
     }
 
 
-def _target(place: int, task: str, labelled: dict[str, list[RunOfSweep]]) -> dict[str, Any]:
+def _target(place: int, task: str, labelled: dict[str, list[SweepRun]]) -> dict[str, Any]:
     """Settings with one target side by side."""
     first = {label: same[0] for label, same in itertools.islice(labelled.items(), _N_SETTINGS)}
-    selections = [read_selection(run.folder, label) for label, run in first.items()]
-    target_file = next(iter(first.values())).folder / TARGET_FILE
+    selections = [read_selection(Path(run.place), label) for label, run in first.items()]
+    target_file = Path(next(iter(first.values())).place) / TARGET_FILE
     target = read_rows([target_file], is_target=True) if target_file.is_file() else []  # older runs kept none
     compared = page_values(compare(selections, n_examples=_N_EXAMPLES))
     agreements = {label: seed_agreement(same) for label, same in labelled.items()}
@@ -146,7 +123,7 @@ def _target(place: int, task: str, labelled: dict[str, list[RunOfSweep]]) -> dic
     }
 
 
-def with_pools(lines: list[list[str]], first: dict[str, RunOfSweep]) -> list[list[str]]:
+def with_pools(lines: list[list[str]], first: dict[str, SweepRun]) -> list[list[str]]:
     """The composition of selections with that of their pools before them; a pool that many share stands once.
 
     Args:
@@ -171,15 +148,15 @@ def with_pools(lines: list[list[str]], first: dict[str, RunOfSweep]) -> list[lis
     ]
 
 
-def _score_chart(name: str, label: str, run: RunOfSweep) -> Chart:
-    scores = read_scores(run.folder)
-    chosen = scores.score[selected_places(run.folder, scores)]
+def _score_chart(name: str, label: str, run: SweepRun) -> Chart:
+    scores = read_scores(Path(run.place))
+    chosen = scores.score[selected_places(Path(run.place), scores)]
     edges = even_edges(scores.score, n_bins=_N_BINS)
     counted = histogram({"pool": scores.score, "selected": chosen}, edges)
     return histogram_chart(name, label, counted, caption="score")
 
 
-def _cost_lines(settings: dict[str, list[RunOfSweep]]) -> list[list[str]]:
+def _cost_lines(settings: dict[str, list[SweepRun]]) -> list[list[str]]:
     """Seconds of each stage, of each setting's run with the lowest seed, what it reused as if it had been built."""
     first = {label: same[0].results["stages"] for label, same in settings.items()}
     stages = list(dict.fromkeys(stage for record in first.values() for stage in record))

@@ -3,9 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lessexp.data.rows import Row
 from lessexp.reports.distributions import (
-    answer_characters,
     even_edges,
     histogram,
     length_edges,
@@ -67,7 +65,3 @@ def test_a_sample_is_all_or_a_drawn_part_in_order():
     assert sample_of(3, n_sampled=5, rng=np.random.default_rng(0)).tolist() == [0, 1, 2]
     drawn = sample_of(1000, n_sampled=5, rng=np.random.default_rng(0)).tolist()
     assert len(set(drawn)) == 5 and drawn == sorted(drawn) and max(drawn) < 1000
-
-
-def test_only_what_the_assistant_says_counts_as_its_answer():
-    assert answer_characters(Row("a", "b", (("user", "12345"), ("assistant", "12"), ("assistant", "é")))) == 3

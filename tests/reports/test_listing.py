@@ -1,7 +1,7 @@
 import numpy as np
 
 from lessexp.reports.listing import best_places, ranks_to_list, read_listed, read_scores, selected_places
-from tests.reports.conftest import make_pool, write_run
+from tests.reports.written_run import make_pool, write_run
 
 
 def test_rows_come_back_with_their_ranks_and_scores(tmp_path):

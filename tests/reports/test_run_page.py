@@ -10,10 +10,9 @@ import torch
 
 from lessexp.reports import run_page as module
 from lessexp.reports.agreement import spearman
-from lessexp.reports.distributions import answer_characters
 from lessexp.reports.results import read_results, write_results
 from lessexp.reports.run_page import facts, metric_lines, run_page
-from tests.reports.conftest import HOSTILE, SUBTASKS, TARGET, make_pool, write_run
+from tests.reports.written_run import HOSTILE, SUBTASKS, TARGET, make_pool, write_run
 
 QUESTIONS = {"q-0": HOSTILE[0], "q-1": "1 + 1?"}
 
@@ -39,7 +38,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder, n_pool=30):
-    lengths = {row.example_id: answer_characters(row) for row in make_pool(n_pool)}
+    lengths = {row.example_id: row.answer_length for row in make_pool(n_pool)}
     return run_page(folder, lengths=lengths, target=TARGET, questions=QUESTIONS)
 
 
@@ -94,7 +93,7 @@ def test_everything_that_was_asked_for_is_there(html):
     assert "select 5.0 1.0 GB 1.0 MB 1.0 TFLOP" in text
     # Checkpoint 1 holds half of each score, so it ranks as checkpoint 2 does.
     assert "1 1.000 1.000 1.000 2 1.000 1.000 1.000 all 1.000 1.000 1.000" in text
-    lengths = torch.tensor([float(answer_characters(row)) for row in make_pool(30)])
+    lengths = torch.tensor([float(row.answer_length) for row in make_pool(30)])
     expected = spearman(lengths.double(), torch.linspace(1, 0, 30))
     assert f"over all scored rows: {expected:.3f}." in text
 

@@ -2,10 +2,12 @@ import statistics
 
 import pytest
 
+from lessexp.reports.__main__ import main
 from lessexp.reports.results import read_results, write_results
-from lessexp.reports.sweep_page import RunOfSweep, by_setting, seed_agreement, sweep_page, with_pools
-from tests.reports.conftest import HOSTILE, write_run
+from lessexp.reports.runs import SweepRun, read_sweep
+from lessexp.reports.sweep_page import by_setting, seed_agreement, sweep_page, with_pools
 from tests.reports.test_run_page import Page, page_of
+from tests.reports.written_run import HOSTILE, write_run
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def sweep(tmp_path):
 
 
 def runs_of(folders, **overrides):
-    return [RunOfSweep(folder, overrides, read_results(folder)) for folder in folders]
+    return [SweepRun(overrides, read_results(folder), str(folder)) for folder in folders]
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(sweep):
@@ -61,7 +63,7 @@ def test_a_pool_that_all_share_stands_once_with_what_nobody_selected(sweep):
 def test_the_page_shows_settings_side_by_side_and_links_to_their_runs(sweep, tmp_path):
     (sweep[0] / "report.html").write_text(page_of(sweep[0]))
     (sweep[2] / "report.html").write_text(page_of(sweep[2]))
-    html = sweep_page(sweep, page_folder=tmp_path, table=[["", "score"], ["random <b>", "1.000"]])
+    html = sweep_page(read_sweep(sweep), page_folder=tmp_path, table=[["", "score"], ["random <b>", "1.000"]])
     page = Page(html)
     links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert [link for link in links if not link.startswith("#")] == ["1/report.html", "less%20%25%3F%23/2/report.html"]
@@ -76,13 +78,21 @@ def test_the_page_shows_settings_side_by_side_and_links_to_their_runs(sweep, tmp
 def test_settings_of_other_targets_stand_apart(sweep, tmp_path):
     results = read_results(sweep[2]) | {"task": "other"}
     write_results(sweep[2], results)
-    text = Page(sweep_page(sweep, page_folder=tmp_path, table=[])).text
+    text = Page(sweep_page(read_sweep(sweep), page_folder=tmp_path, table=[])).text
     assert "Target toy" in text and "Target other" in text and "random and less" not in text
     assert "See the runs below." in text
 
 
+def test_the_command_writes_the_page_with_the_table(sweep, tmp_path, capsys):
+    page = tmp_path / "new" / "sweep.html"
+    assert main([*map(str, sweep), "--page", str(page), "--markdown"]) is None
+    assert capsys.readouterr().out.startswith("|  | n |")
+    text = Page(page.read_text()).text
+    assert "random and less" in text and "1.000 ± 0.000" in text and "wanted rows" in text
+
+
 @pytest.mark.slow
 def test_a_phone_shows_the_page_without_scrolling_sideways(sweep, tmp_path, browse):
-    html = sweep_page(sweep, page_folder=tmp_path, table=[["", "score"], ["random", "1.000"]])
+    html = sweep_page(read_sweep(sweep), page_folder=tmp_path, table=[["", "score"], ["random", "1.000"]])
     script = "const r = page.documentElement; return [view.innerWidth, r.scrollWidth - r.clientWidth, view.pwned ?? 0]"
     assert browse(html, script, 390) == [390, 0, 0]

@@ -50,12 +50,13 @@ def results_of(pool: list[Row], selected: list[Row], *, selector: str, seed: int
         "selection_model": "tiny",
         "task": "toy",
         "seed": seed,
+        "fraction": 0.4,
         "metrics": {"score": models},
         "selection": selection_summary(pool, selected, TARGET) | {"n_excluded": 0, "n_copies": 0},
         "stages": {"select": costs, "evaluate": costs},
         "held_out": True,
         "leaks": {"pool": 2, "selected": 1},
-        "versions": {"torch": "2.13.0"},
+        "versions": {"lessexp": "1", "torch": "2.13.0"},
         "git_commit": "abc-dirty",
     }
 

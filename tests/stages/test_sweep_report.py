@@ -1,0 +1,21 @@
+from omegaconf import OmegaConf
+
+from lessexp.stages.sweep_report import SweepReport
+from tests.reports.written_run import write_run
+
+
+def test_a_sweep_ends_with_its_table_its_page_and_its_folder(tmp_path, capsys):
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), seed=seed)
+    SweepReport().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    printed = capsys.readouterr().out
+    assert "1.000 ± 0.000" in printed
+    assert printed.splitlines()[-1] == str(tmp_path)
+    assert "<table" in (tmp_path / "report.html").read_text()
+
+
+def test_an_unfinished_job_leaves_no_report_but_a_sentence(tmp_path, capsys):
+    (write_run(tmp_path / "0") / "results.json").unlink()
+    SweepReport().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert "no report: 1 of 1 runs" in capsys.readouterr().out
+    assert not (tmp_path / "report.html").exists()
