@@ -11,6 +11,7 @@ from lessexp.data.arrow_rows import datasets_of
 from lessexp.data.rows import Row, write_rows
 from lessexp.reports import tracking
 from lessexp.reports.results import selection_summary
+from lessexp.reports.selection_figures import composition_figure, score_figure
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
 from lessexp.selection.top_k import ranking, winning_subtask
@@ -64,6 +65,13 @@ _N_LOGGED = 100  # rows; a tracker's table is for looking at, selected.jsonl has
 
 def _log_selected(experiment: Experiment, scores: Scores, score: torch.Tensor, selected: Sequence[Row]) -> None:
     """Show trackers the best rows: what they are and score, and their texts where these may leave the machine."""
+    if not experiment.loggers:
+        return
+    chosen = {row.example_id for row in selected}
+    is_selected = [example_id in chosen for example_id in scores.example_ids]
+    composition = composition_figure(datasets_of(experiment.pool), datasets_of(selected))
+    tracking.log_figure(experiment.loggers, "composition", composition)
+    tracking.log_figure(experiment.loggers, "scores", score_figure(score.tolist(), is_selected))
     shared = experiment.cfg.logger.share_rows
     place = {example_id: index for index, example_id in enumerate(scores.example_ids)}
     lines = []

@@ -78,3 +78,22 @@ def test_a_subtask_that_takes_nearly_all_picks_is_pointed_out(make_experiment, m
     monkeypatch.setattr(select, "instantiate", lambda node: Lopsided() if "seed" in node else real(node))
     select.run(make_experiment("selector=random"))
     assert "100% of the selected rows score highest for 'sums', one of 2 subtasks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_texts_of_selected_rows_reach_trackers_only_if_asked(make_experiment, monkeypatch, shared):
+    experiment = make_experiment("selector=random", f"logger.share_rows={shared}")
+    experiment.loggers = [object()]
+    given = {}
+    for name in ("log_table", "log_figure", "log_file"):
+        monkeypatch.setattr(f"lessexp.reports.tracking.{name}", lambda _, *what: given.update({what[0]: what[1:]}))
+    select.run(experiment)
+    assert set(given) - {"selected"} == {"composition", "scores"}
+    chosen = read_rows([experiment.selected_file])
+    if shared:
+        assert given["selected"] == (experiment.selected_file,)  # logged last
+    else:
+        columns, lines = given["selected"]
+        assert columns == ["example_id", "dataset", "score", "sums", "words"]
+        assert [line[:2] for line in lines] == [[row.example_id, row.dataset] for row in chosen]
+        assert not any(row.messages[0][1] in map(str, line) for row, line in zip(chosen, lines, strict=True))
