@@ -3,19 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import lessexp.gradients.per_example
 import lessexp.stages.warmup
-from lessexp.data.rows import write_rows
 from lessexp.pipeline import run
 from lessexp.reports.results import read_results
-from tests.conftest import make_rows
 from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401  (a fixture)
+from tests.test_run import ROOT, places  # noqa: F401  (a fixture)
 
-ROOT = Path(__file__).parents[1]
 SELECTION = "selector.stages=[warmup,gradients,select]"  # what comes after is each job's own
 DIMENSIONS = "datastore.also=[{proj_dim: 64},{proj_dim: 128},{proj_dim: 512}]"
 
@@ -63,32 +60,22 @@ def test_warmup_and_backward_pass_happen_once_for_all_jobs_of_a_sweep(compose_co
         assert counted == ONCE
 
 
-def sweep(folder, *overrides, places):
-    command = [sys.executable, str(ROOT / "run.py"), "-m", *SHRUNK, *places, *overrides, f"hydra.sweep.dir={folder}"]
+def sweep(folder, *overrides):
+    command = [sys.executable, str(ROOT / "run.py"), "-m", *SHRUNK, *overrides, f"hydra.sweep.dir={folder}"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
 
 
-@pytest.fixture
-def places(tmp_path, model_folder):
-    write_rows(tmp_path / "pool.jsonl", make_rows(24))
-    write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
-    return [
-        f"model.path={model_folder}",
-        f"data.paths=[{tmp_path / 'pool.jsonl'}]",
-        f"target.path={tmp_path / 'target.jsonl'}",
-    ]
-
-
-def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missing(places, tmp_path):
+@pytest.mark.slow
+def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missing(places, tmp_path):  # noqa: F811
     folder = tmp_path / "sweep"
-    first = sweep(folder, "selector=random", "fraction=0.25,7,0.5", places=places)
+    first = sweep(folder, *places, "selector=random", "fraction=0.25,7,0.5")
     assert first.returncode == 1
     assert "fraction must be above 0 and at most 1, got 7" in first.stderr
     finished = [folder / name / "results.json" for name in ("0", "2")]
     assert [file.is_file() for file in (*finished, folder / "1" / "results.json")] == [True, True, False]
     written = [file.stat().st_mtime_ns for file in finished]
-    again = sweep(folder, "selector=random", "fraction=0.25,0.75,0.5", "resume=true", places=places)
+    again = sweep(folder, *places, "selector=random", "fraction=0.25,0.75,0.5", "resume=true")
     assert again.returncode == 0, again.stderr
     assert [file.stat().st_mtime_ns for file in finished] == written
     assert again.stdout.count("is finished and stays as it is") == 2
@@ -96,10 +83,10 @@ def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missi
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path):
+def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path):  # noqa: F811
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = sweep(tmp_path / "sweep", "fraction=0.25,0.5", *parallel, places=places)
+    done = sweep(tmp_path / "sweep", *places, "fraction=0.25,0.5", *parallel)
     assert done.returncode == 0, done.stderr
     results = [read_results(tmp_path / "sweep" / name) for name in ("0", "1")]
     for stage, kind in (("warmup", "warmup"), ("gradients", "pool_gradients"), ("gradients", "target_gradients")):

@@ -3,20 +3,8 @@ import torch
 from lessexp.gradients.adam import AdamDirection
 from lessexp.models.lora import lora_parameters
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
-from lessexp.training.module import TrainingSettings
 from lessexp.training.untrained import write_untrained
-
-SETTINGS = TrainingSettings(
-    epochs=4,
-    batch_size=8,
-    learning_rate=2e-4,
-    schedule="linear",
-    warmup_ratio=0.03,
-    betas=(0.9, 0.99),
-    eps=1e-6,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-)
+from tests.training.conftest import SETTINGS
 
 
 def test_gamma_there_is_the_first_step_that_torchs_adam_would_take(lora_model, tmp_path):
