@@ -60,7 +60,8 @@ def _at(setting: Setting, key: str) -> float | None:
 def ablation_curve(settings: Sequence[Setting], measure: Measure, key: str) -> Figure:
     """A figure against a swept number, a line for each choice of all other settings.
 
-    Bands are standard deviations over seeds. Horizontal lines are settings without that number, and the untrained
+    Bands are standard deviations over seeds, and over settings of the same number, such as one checkpoint or another.
+    Horizontal lines are settings without that number, and the untrained
     model.
 
     Args:
@@ -79,7 +80,7 @@ def ablation_curve(settings: Sequence[Setting], measure: Measure, key: str) -> F
             if place is None:
                 level[name] = values
             else:
-                lines.setdefault(name, {})[place] = values
+                lines.setdefault(name, {}).setdefault(place, []).extend(values)
     for index, (name, points) in enumerate(lines.items()):
         _draw_line(axes, index, name, points)
     for index, (name, values) in enumerate(level.items(), start=len(lines)):

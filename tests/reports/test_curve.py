@@ -53,6 +53,14 @@ def test_a_curve_holds_means_in_order_and_a_band_of_one_deviation(settings):
     assert corners[:, 1].max() == pytest.approx(1.1 + statistics.stdev([1.0, 1.2]))
 
 
+def test_settings_of_the_same_number_make_one_point():
+    choices = {"[1]": [1.0, 1.2], "[2]": [0.4, 0.6], "[1,2]": [0.5, 0.5]}
+    settings = settings_of([run for c, nlls in choices.items() for run in runs_of("less", nlls, warmup__checkpoints=c)])
+    [axes] = ablation_curve(settings, nll_of(settings), "warmup.checkpoints").axes
+    line = axes.get_lines()[0]
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 2], pytest.approx([0.8, 0.5]))
+
+
 def test_settings_without_the_number_and_the_untrained_model_are_levels(settings):
     [axes] = ablation_curve(settings, nll_of(settings), "proj_dim").axes
     levels = {line.get_label(): line.get_ydata()[0] for line in axes.get_lines()[1:]}
