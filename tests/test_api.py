@@ -113,7 +113,7 @@ def test_the_same_call_may_go_into_the_same_folder_again_but_no_other(select):
 
 def test_the_logger_of_a_notebook_writes_into_the_run_folder(select):
     selection = select(POOL, TARGET, "logger=csv", "warmup.training.epochs=1")
-    assert (selection.folder / "csv" / "metrics.csv").is_file()
+    assert (selection.folder / "csv" / "warmup" / "metrics.csv").is_file()
 
 
 @pytest.mark.parametrize(

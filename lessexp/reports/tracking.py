@@ -7,7 +7,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import wandb
+from jaxtyping import UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -116,9 +119,16 @@ def log_figure(loggers: Sequence[Logger], name: str, figure: Figure) -> None:
     """Give a figure to the loggers that can show one."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.log({name: wandb.Image(figure)})
+            logger.experiment.log({name: wandb.Image(_pixels(figure))})
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure)
+
+
+def _pixels(figure: Figure) -> UInt8[np.ndarray, "height width 4"]:
+    """The figure drawn; of matplotlib's classes W&B knows the plain figure only."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 def log_file(loggers: Sequence[Logger], name: str, path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import wandb
-from matplotlib.figure import Figure
 from wandb.proto import wandb_internal_pb2 as pb
 
 from lessexp.reports import tracking
+from lessexp.reports.selection_figures import ShownFigure
 
 
 def test_flat_metrics_name_nested_numbers_by_path_and_leave_the_rest_out():
@@ -74,7 +74,7 @@ def log_something(make, stage="evaluate"):
     with tracking.tracked([make], stage=stage, settings={"overrides": {"proj_dim": "512"}}) as loggers:
         tracking.log_metrics(loggers, {"metrics/score": 0.5})
         tracking.log_table(loggers, "results", ["metric", "base"], [["score", 0.25]])
-        tracking.log_figure(loggers, "shares", Figure(figsize=(1, 1)))
+        tracking.log_figure(loggers, "shares", ShownFigure(figsize=(1, 1)))
 
 
 def wandb_run(folder, name="run"):

@@ -6,6 +6,7 @@ import pytest
 
 from lessexp.artifacts import artifact_key
 from lessexp.data.rows import Row, write_rows
+from lessexp.stages.configuration import instantiate
 from lessexp.stages.preparation import pool_counts
 from tests.conftest import build_tokenizer, make_rows
 
@@ -28,8 +29,8 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
 
 
 def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experiment, tmp_path):
-    [logger] = make_experiment("logger=csv").loggers
-    assert Path(logger.log_dir) == tmp_path / "run" / "csv"
+    [make_logger] = instantiate(make_experiment("logger=csv").cfg.logger.loggers)
+    assert Path(make_logger(stage="select").log_dir) == tmp_path / "run" / "csv" / "select"
 
 
 @pytest.mark.parametrize(
