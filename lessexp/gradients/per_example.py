@@ -7,7 +7,6 @@ there and then, so autograd computes no parameter gradient, and only one layer's
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from lessexp.data.tokenize import Batch
 from lessexp.gradients.projection import Projector
 from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.layer_passes import watch_layers
 from lessexp.models.lora import lora_layers
 
 Layers = Mapping[str, nn.Module]
@@ -35,10 +35,6 @@ class Direction(Protocol):
         """Directions of the parameter's coordinates from ``start`` on, one row an example; may overwrite ``tile``."""
 
 
-class GradientShapeError(ValueError):
-    """A layer that was not called on one row of positions for each example."""
-
-
 def _weight_gradient(
     layer: nn.Module, incoming: Float[Tensor, "batch length in"], outgoing_grad: Float[Tensor, "batch length out"]
 ) -> Float[Tensor, "batch rows columns"]:
@@ -49,47 +45,22 @@ def _weight_gradient(
 
 
 @contextlib.contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
 def per_example_hooks(model: nn.Module, layers: Layers, sink: GradientSink) -> Iterator[None]:
     """While active, a backward pass hands the block of every parameter of ``layers`` to ``sink``, last layer first.
 
     The loss must be a sum over examples, and no layer may mix them.
+
+    Raises:
+        GradientShapeError: in the forward pass, a layer that mixes them.
     """
-    with _frozen(model), contextlib.ExitStack() as handles:
-        for name, layer in layers.items():
-            handles.callback(layer.register_forward_hook(partial(_watch_output, name, sink)).remove)
-        yield
 
-
-def _watch_output(
-    name: str, sink: GradientSink, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
-) -> Tensor:
-    """Forward hook: once the layer's output has its gradient, its parameters' blocks go to ``sink``."""
-    if output.dim() != 3:
-        raise GradientShapeError(f"{name} gave {tuple(output.shape)}; its gradients need [batch, length, width]")
-    # Below the first watched layer nothing needs a gradient: the graph starts at its output.
-    if not output.requires_grad:
-        output = output.detach().requires_grad_()
-    incoming = inputs[0].detach()
-
-    def hand_over(outgoing_grad: Tensor) -> None:
+    def hand_over(name: str, layer: nn.Module, incoming: Tensor, outgoing_grad: Tensor) -> None:
         sink(f"{name}.weight", _weight_gradient(layer, incoming, outgoing_grad))
         if layer.bias is not None:
             sink(f"{name}.bias", outgoing_grad.float().sum(dim=1))
 
-    output.register_hook(hand_over)
-    return output
+    with watch_layers(model, layers, hand_over):
+        yield
 
 
 def per_example_gradients(

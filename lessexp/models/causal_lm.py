@@ -102,10 +102,12 @@ def answer_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "n_answer_tok
 
 
 def per_example_loss(model: nn.Module, batch: Batch) -> Float[Tensor, " batch"]:
-    """ℓ of LESS: each example's mean cross-entropy over its answer tokens, in float32 [nats per token]."""
+    """ℓ of LESS: each example's mean cross-entropy over its answer tokens, in float32 or finer [nats per token]."""
     labels = batch.labels[:, 1:]
     has_label = labels != IGNORED_LABEL
-    token_loss = nn.functional.cross_entropy(answer_logits(model, batch).float(), labels[has_label], reduction="none")
+    logits = answer_logits(model, batch)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    token_loss = nn.functional.cross_entropy(logits, labels[has_label], reduction="none")
     rows = has_label.nonzero()[:, 0]
-    summed = torch.zeros(len(labels), device=labels.device).index_add(0, rows, token_loss)
+    summed = torch.zeros(len(labels), dtype=logits.dtype, device=labels.device).index_add(0, rows, token_loss)
     return summed / has_label.sum(dim=1)

@@ -6,12 +6,12 @@ from lessexp.data.tokenize import collate
 from lessexp.gradients.adam import PlainGradient
 from lessexp.gradients.per_example import (
     GradientFeatures,
-    GradientShapeError,
     per_example_gradients,
     per_example_hooks,
 )
 from lessexp.gradients.projection import IdentityProjector, SparseSignProjector
 from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.layer_passes import GradientShapeError
 from lessexp.models.linear_layers import linear_layers
 from lessexp.models.lora import lora_parameters
 from tests.conftest import build_model
