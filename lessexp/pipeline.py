@@ -11,7 +11,7 @@ from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
 from lessexp.reports import tracking
 from lessexp.reports.results import overrides_of
-from lessexp.stages import evaluate, finetune, gradients, report, representations, select, warmup
+from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
@@ -22,6 +22,7 @@ from lessexp.stages.progress import quieten_libraries, say
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
     "warmup": warmup.run,
+    "proxy": proxy.run,
     "gradients": gradients.run,
     "representations": representations.run,
     "select": select.run,

@@ -44,9 +44,10 @@ def test_selectors_without_gradients_share_nothing_but_the_base_models_answers(c
 
 
 def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # noqa: F811
-    settings = ["proxy=svd", "proxy.steps.0.rank_multiple=1"]
+    settings = ["selector=iprox", "proxy.rank_multiple=4", "proxy.probes.n_rows=6"]
     results = run_in(tmp_path / "run", compose_config(*settings))
     assert results["selection"]["n_selected"] == 6
+    assert results["stages"]["proxy"]["artifacts"]["proxy"]["n_replaced"] == 14
 
 
 def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_path):  # noqa: F811

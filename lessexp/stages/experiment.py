@@ -28,6 +28,7 @@ from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.progress import say
+from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.training.imports import ImportedWarmup
 
@@ -69,7 +70,18 @@ class Experiment:
     @cached_property
     def selection_model(self) -> ModelInUse:
         """The model whose gradients or representations select."""
-        return replace(self._model(self.cfg.selection_model), proxy_steps=instantiate(self.cfg.proxy.steps))
+        return replace(self.proxy.model, proxy_steps=self.proxy.steps)
+
+    @cached_property
+    def proxy(self) -> ProxyInUse:
+        """The stand-in for the selection model, if one is asked for."""
+        whole = self._model(self.cfg.selection_model)
+        return ProxyInUse(self.cfg, whole, lambda: self.tokenized_pool, self.build)
+
+    @property
+    def warmup_model(self) -> ModelInUse:
+        """The model whose warm-up gives the adapter: the selection model, or what its proxy stands for."""
+        return self.proxy.model if self.proxy.takes_targets_adapter else self.selection_model
 
     @cached_property
     def pool(self) -> ArrowSequence[Row]:
@@ -154,7 +166,8 @@ class Experiment:
             checkpoints = given_checkpoint_fields(Path(self.cfg.warmup.path))
         else:
             checkpoints = self._checkpoints_to_train
-        return {"format": 1, "lora": plain(self.cfg.lora)} | self._reader_fields | checkpoints
+        reader = self._reader_fields | ({"proxy": NO_PROXY} if self.proxy.takes_targets_adapter else {})
+        return {"format": 1, "lora": plain(self.cfg.lora)} | reader | checkpoints
 
     @cached_property
     def imported_warmup(self) -> ImportedWarmup | None:
@@ -166,7 +179,7 @@ class Experiment:
         """The selection model, and how it reads rows."""
         return {
             "model": self.selection_model.identity,
-            "proxy": plain(self.cfg.proxy),
+            "proxy": self.proxy.fields,
             "chat_format": plain(self.cfg.chat_format),
             "max_length": self.cfg.max_length,
         }
@@ -191,6 +204,7 @@ class Experiment:
         return {
             "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
+            **({"proxy": self.proxy.fields} if self.proxy.takes_targets_adapter else {}),
             **chosen_checkpoint_fields(self.cfg),
             "direction": plain(direction),
             "projection": store.projection_fields,

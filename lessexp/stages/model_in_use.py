@@ -8,13 +8,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedModel
 
 from lessexp.data.chat_format import ChatFormat
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
 from lessexp.models.lora import LoraSettings, attach_lora
 from lessexp.models.source import folder_fingerprint
+
+ModelStep = Callable[[PreTrainedModel], PreTrainedModel]
+"""Turns a loaded model into a smaller one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class ModelInUse:
     lora: LoraSettings
     device: str
     chat_format_factory: Callable[..., ChatFormat]
-    proxy_steps: Sequence[Callable[[nn.Module], nn.Module]] = ()
+    proxy_steps: Sequence[ModelStep] = ()
 
     @cached_property
     def tokenizer(self):

@@ -127,8 +127,19 @@ def _check_weights(model: DictConfig) -> None:
 
 
 def _check_proxy(experiment: Experiment) -> None:
-    quantization = experiment.cfg.selection_model.quantization
-    if experiment.cfg.proxy.steps and quantization is not None:
+    cfg, proxy = experiment.cfg, experiment.proxy
+    if not proxy.is_asked_for:
+        return
+    _check_choice("proxy.adapter_from", cfg.proxy.adapter_from, dict.fromkeys(("target", "proxy")))
+    if not 0 < cfg.proxy.sparsity < 1:
+        raise ExperimentError(f"proxy.sparsity must be above 0 and below 1, got {cfg.proxy.sparsity}")
+    if proxy.takes_targets_adapter and cfg.proxy.steps:
+        raise ExperimentError(
+            "proxy.adapter_from=target: the adapter may have layers that a proxy made by proxy.steps lacks; "
+            "set proxy.adapter_from=proxy"
+        )
+    quantization = cfg.selection_model.quantization
+    if quantization is not None:
         raise ExperimentError(
             f"a proxy is made from weights that selection_model.quantization={quantization} rounds; "
             "set it to null, or proxy=none"

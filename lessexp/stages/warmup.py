@@ -30,7 +30,7 @@ def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:
     """Convert another trainer's checkpoints or take those converted before."""
 
     def build(folder: Path) -> dict[str, Any]:
-        model = experiment.selection_model.load_with_adapter(seed=experiment.cfg.seed)
+        model = experiment.warmup_model.load_with_adapter(seed=experiment.cfg.seed)
         n_checkpoints = imported.convert(model, folder, announce=lambda text: say(f"warmup: {text}"))
         say(f"warmup: {n_checkpoints} checkpoints of {imported.root} are imported")
         return {"n_checkpoints": n_checkpoints, "flops": 0}
@@ -43,7 +43,7 @@ def _untrained(experiment: Experiment) -> Artifact:
     cfg = experiment.cfg
 
     def build(folder: Path) -> dict[str, Any]:
-        model = experiment.selection_model.load_with_adapter(seed=cfg.seed)
+        model = experiment.warmup_model.load_with_adapter(seed=cfg.seed)
         write_untrained(folder, model, training_settings(cfg.warmup.training), seed=cfg.seed)
         return {"n_rows": 0, "flops": 0}
 
@@ -66,7 +66,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         (folder / "example_ids.json").write_text(json.dumps(rows.ids) + "\n")
         settings = training_settings(cfg.warmup.training)
         done = checkpoints_in(folder)
-        model = experiment.selection_model.load_with_adapter(seed=cfg.seed)
+        model = experiment.warmup_model.load_with_adapter(seed=cfg.seed)
         n_parameters = model.num_parameters()
         if len(done) < settings.epochs:
             fit(

@@ -199,7 +199,7 @@ def test_a_grown_pool_computes_its_new_rows_alone_whatever_the_seed(make_experim
 
 def test_a_proxy_gives_other_representations(make_experiment):
     plain = built(make_experiment, "rds", *EXACT)
-    proxy = built(make_experiment, "rds", *EXACT, "proxy=svd", "proxy.steps.0.rank_multiple=1", run="proxy")
+    proxy = built(make_experiment, "rds", *EXACT, "proxy=svd", "proxy.rank_multiple=1", run="proxy")
     first, second = (GradientDatastore.open(made.cfg.paths.pool_representations) for made in (plain, proxy))
     assert torch.cosine_similarity(first.rows(1, 0, 24), second.rows(1, 0, 24)).max() < 0.999
 

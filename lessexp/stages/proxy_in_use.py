@@ -1,0 +1,131 @@
+"""The smaller stand-in that a run makes of its selection model: what determines it, and how it comes into a model."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from lessexp.artifacts import Artifact
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.seeds import generator_for
+from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, sort_by_length, split_by_tokens
+from lessexp.proxies.compression import read_compression, replace_layers, write_compression
+from lessexp.stages.configuration import instantiate, plain
+from lessexp.stages.cost import training_flops
+from lessexp.stages.model_in_use import ModelInUse, ModelStep
+from lessexp.stages.progress import say
+
+KIND = "proxy"
+NO_PROXY = {"steps": []}  # what determines a model that stands for itself
+_ALTERS_NO_NUMBER = (("probes", "tokens_per_batch"), ("factors", "moment_bytes"))
+
+Build = Callable[[str, dict[str, Any], Callable[[Path], dict[str, Any]]], Artifact]
+"""Builds an artifact of a kind from what determines it, or takes the one that is there."""
+
+
+def drawn(rows: ArrowSequence[TokenizedRow], *, n_rows: int, seed: int, purpose: str) -> ArrowSequence[TokenizedRow]:
+    """A random part of the rows in random order, or all of them where there are fewer."""
+    order = torch.randperm(len(rows), generator=generator_for(seed, purpose)).tolist()
+    return rows.select(order[:n_rows])
+
+
+def content_of(rows: ArrowSequence[TokenizedRow]) -> str:
+    """Hash of what a model reads of these rows, in their order."""
+    return hashlib.sha256("".join(rows.column("content_hash").to_pylist()).encode()).hexdigest()[:32]
+
+
+class ProxyInUse:
+    """What ``proxy`` in the configuration asks for.
+
+    Args:
+        cfg: a run's configuration.
+        model: the selection model as it is without.
+        rows: gives the usable pool as that model reads it.
+        build: makes artifacts of the run.
+    """
+
+    def __init__(
+        self, cfg: DictConfig, model: ModelInUse, rows: Callable[[], ArrowSequence[TokenizedRow]], build: Build
+    ):
+        self.cfg = cfg.proxy
+        self.model = model
+        self._rows = rows
+        self._build = build
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether there is something to build before the proxy can be loaded."""
+        return self.cfg.get("factors") is not None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether the selection model is changed at all."""
+        return self.has_factors or bool(self.cfg.steps)
+
+    @property
+    def takes_targets_adapter(self) -> bool:
+        """Whether the warm-up is the whole model's, and the proxy only reads it."""
+        return self.is_asked_for and self.cfg.adapter_from == "target"
+
+    @property
+    def probes(self) -> ArrowSequence[TokenizedRow] | None:
+        """Rows that the whole model reads while the factors are made."""
+        settings = self.cfg.get("probes")
+        if settings is None:
+            return None
+        return drawn(self._rows(), n_rows=settings.n_rows, seed=settings.seed, purpose="probes")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """All that determines the proxy, the whole model apart."""
+        settings = plain(self.cfg)
+        for group, key in _ALTERS_NO_NUMBER:
+            settings.get(group, {}).pop(key, None)
+        probes = self.probes
+        return settings if probes is None else settings | {"probe_rows": content_of(probes)}
+
+    @property
+    def steps(self) -> Sequence[ModelStep]:
+        """What is done to the whole model, loaded, to make the proxy of it."""
+        steps = list(instantiate(self.cfg.steps))
+        return [*steps, self._with_factors] if self.has_factors else steps
+
+    def _with_factors(self, model: nn.Module) -> nn.Module:
+        built = self.artifact(lambda: model)
+        return replace_layers(model, read_compression(built.folder).factors)
+
+    def artifact(self, load: Callable[[], nn.Module]) -> Artifact:
+        """Make the factors, or take those that are there.
+
+        Args:
+            load: gives the whole model, if it is needed.
+        """
+
+        def build(folder: Path) -> dict[str, Any]:
+            model, probes = load(), self.probes
+            compression = instantiate(self.cfg.factors)(model, [] if probes is None else self._batches(probes))
+            write_compression(folder, compression)
+            n_replaced = len(compression.factors)
+            say(
+                f"{KIND}: {n_replaced} of {len(compression.layers)} layers are low-rank, "
+                f"{compression.sparsity:.1%} of their parameters are gone (asked for: {self.cfg.sparsity:.1%})"
+            )
+            n_tokens = 0 if probes is None else int(lengths_of(probes).sum())
+            return {
+                "n_layers": len(compression.layers),
+                "n_replaced": n_replaced,
+                "sparsity": compression.sparsity,
+                "n_rows": 0 if probes is None else len(probes),
+                "flops": training_flops(model.num_parameters(), n_tokens),
+            }
+
+        return self._build(KIND, {"format": 1, "model": self.model.identity, "proxy": self.fields}, build)
+
+    def _batches(self, rows: ArrowSequence[TokenizedRow]) -> list[Batch]:
+        pad_token_id = self.model.tokenizer.pad_token_id
+        groups = split_by_tokens(sort_by_length(rows), self.cfg.probes.tokens_per_batch)
+        return [collate(group, pad_token_id=pad_token_id).to(self.model.device) for group in groups]
