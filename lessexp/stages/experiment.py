@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
@@ -20,6 +21,7 @@ from lessexp.data.rows import Row, fingerprint
 from lessexp.data.tokenize import Dropped, TokenizedRow
 from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
+from lessexp.gradients.spaces import adapter
 from lessexp.models.source import model_folder
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
@@ -77,6 +79,11 @@ class Experiment:
         """The stand-in for the selection model, if one is asked for."""
         whole = self._model(self.cfg.selection_model)
         return ProxyInUse(self.cfg, whole, lambda: self.tokenized_pool, self.build)
+
+    @property
+    def has_space_of_its_own(self) -> bool:
+        """Whether gradients are of something else than the adapter."""
+        return get_object(self.cfg.space._target_) is not adapter
 
     @property
     def warmup_model(self) -> ModelInUse:
@@ -205,6 +212,7 @@ class Experiment:
             "format": FORMAT_VERSION,
             "warmup": self.warmup_fields,
             **({"proxy": self.proxy.fields} if self.proxy.takes_targets_adapter else {}),
+            **({"space": plain(self.cfg.space)} if self.has_space_of_its_own else {}),
             **chosen_checkpoint_fields(self.cfg),
             "direction": plain(direction),
             "projection": store.projection_fields,

@@ -94,11 +94,13 @@ def _fill(
         )
         return StoreInProgress(DatastoreWriter(order.folder, manifest), donors_of(order, manifest.checkpoint_hashes))
 
+    space = instantiate(cfg.space)
+
     def features_at(epoch: int) -> GradientFeatures:
         checkpoint = read_checkpoint(checkpoints[epoch])
         model = load_model()
         copy_into(model, checkpoint.adapter)
-        return GradientFeatures(model, projectors, instantiate(side.direction, checkpoint))
+        return GradientFeatures(model, projectors, instantiate(side.direction, checkpoint), layers=space(model))
 
     def fitting() -> int:
         return tokens_that_fit(features_at(min(checkpoints)), rows, device=device)

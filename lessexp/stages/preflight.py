@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from lessexp.data.target import EmptyTargetError
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out, refuse_leaks
+from lessexp.gradients.adam import AdamDirection
 from lessexp.gradients.codecs import CODECS
+from lessexp.gradients.identity import identity_over_adapter
+from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.selection.top_k import budget
@@ -44,6 +48,7 @@ def preflight(experiment: Experiment) -> None:
         _check_that_another_model_selects(experiment)
     if "warmup" in stages:
         _check_warmup(experiment)
+        _check_space(experiment)
     if "representations" in stages:
         _check_choice("selector.representations.dtype", experiment.cfg.selector.representations.dtype, CODECS)
 
@@ -138,12 +143,38 @@ def _check_proxy(experiment: Experiment) -> None:
             "proxy.adapter_from=target: the adapter may have layers that a proxy made by proxy.steps lacks; "
             "set proxy.adapter_from=proxy"
         )
+    if cfg.alignment.factor_gradients is not None:
+        _check_alignment(experiment)
     quantization = cfg.selection_model.quantization
     if quantization is not None:
         raise ExperimentError(
             f"a proxy is made from weights that selection_model.quantization={quantization} rounds; "
             "set it to null, or proxy=none"
         )
+
+
+def _check_alignment(experiment: Experiment) -> None:
+    settings = experiment.cfg.alignment
+    if not experiment.proxy.has_factors:
+        raise ExperimentError("only low-rank proxies can be aligned; set proxy=ipsvd, or alignment=off")
+    n_left = len(experiment.usable_pool) - settings.n_held_out
+    if settings.n_held_out < 3 or n_left < settings.settings.batch_size:
+        raise ExperimentError(
+            f"alignment.n_held_out={settings.n_held_out} must be 3 at least and leave "
+            f"alignment.settings.batch_size={settings.settings.batch_size} of {len(experiment.usable_pool)} usable rows"
+        )
+
+
+def _check_space(experiment: Experiment) -> None:
+    cfg = experiment.cfg
+    if not experiment.has_space_of_its_own:
+        return
+    if get_object(cfg.gradients.direction._target_) is AdamDirection:
+        raise ExperimentError("a warm-up has Adam's moments of its adapter alone; set gradients=sgd, or space=lora")
+    if get_object(cfg.projection._target_) is identity_over_adapter:
+        raise ExperimentError("projection=identity is over an adapter's parameters; choose another, or space=lora")
+    if get_object(cfg.space._target_) is factor and not experiment.proxy.has_factors:
+        raise ExperimentError("space=factor needs a low-rank proxy; set proxy=ipsvd, activation_svd or svd")
 
 
 def _check_that_another_model_selects(experiment: Experiment) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from lessexp.proxies.compression import REPORT_FILE
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.proxy_in_use import KIND
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -12,6 +13,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
     proxy = experiment.proxy
     if not proxy.has_factors:
         return {}
-    built = proxy.artifact(proxy.model.load)
-    shutil.copy(built.folder / REPORT_FILE, experiment.run_folder / "proxy.json")
-    return {"artifacts": {"proxy": built}}
+    built = proxy.artifacts(proxy.model.load)
+    shutil.copy(built[KIND].folder / REPORT_FILE, experiment.run_folder / "proxy.json")
+    return {"artifacts": built}

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.seeds import generator_for
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, sort_by_length, split_by_tokens
 from lessexp.proxies.compression import read_compression, replace_layers, write_compression
+from lessexp.stages.aligned_factors import aligned
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import training_flops
 from lessexp.stages.model_in_use import ModelInUse, ModelStep
 from lessexp.stages.progress import say
 
-KIND = "proxy"
+KIND, ALIGNED_KIND = "proxy", "aligned_proxy"
 NO_PROXY = {"steps": []}  # what determines a model that stands for itself
 _ALTERS_NO_NUMBER = (("probes", "tokens_per_batch"), ("factors", "moment_bytes"))
 
@@ -52,6 +54,8 @@ class ProxyInUse:
         self, cfg: DictConfig, model: ModelInUse, rows: Callable[[], ArrowSequence[TokenizedRow]], build: Build
     ):
         self.cfg = cfg.proxy
+        self.alignment = cfg.alignment
+        self.log_folder = Path(cfg.paths.run)
         self.model = model
         self._rows = rows
         self._build = build
@@ -85,8 +89,22 @@ class ProxyInUse:
         settings = plain(self.cfg)
         for group, key in _ALTERS_NO_NUMBER:
             settings.get(group, {}).pop(key, None)
-        probes = self.probes
-        return settings if probes is None else settings | {"probe_rows": content_of(probes)}
+        if self.probes is not None:
+            settings["probe_rows"] = content_of(self.probes)
+        if self.is_aligned:
+            settings |= {"alignment": plain(self.alignment), "alignment_rows": content_of(self.alignment_rows)}
+        return settings
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether the factors are trained after they were made."""
+        return self.has_factors and self.alignment.factor_gradients is not None
+
+    @property
+    def alignment_rows(self) -> ArrowSequence[TokenizedRow]:
+        """Rows for alignment: those that are held out, then those to train on."""
+        n_rows = self.alignment.n_held_out + self.alignment.n_rows
+        return drawn(self._rows(), n_rows=n_rows, seed=self.alignment.seed, purpose="alignment")
 
     @property
     def steps(self) -> Sequence[ModelStep]:
@@ -95,15 +113,11 @@ class ProxyInUse:
         return [*steps, self._with_factors] if self.has_factors else steps
 
     def _with_factors(self, model: nn.Module) -> nn.Module:
-        built = self.artifact(lambda: model)
-        return replace_layers(model, read_compression(built.folder).factors)
+        *_, last = self.artifacts(lambda: model).values()
+        return replace_layers(model, read_compression(last.folder).factors)
 
-    def artifact(self, load: Callable[[], nn.Module]) -> Artifact:
-        """Make the factors, or take those that are there.
-
-        Args:
-            load: gives the whole model, if it is needed.
-        """
+    def _made(self, load: Callable[[], nn.Module]) -> Artifact:
+        """Make the factors, or take those that are there."""
 
         def build(folder: Path) -> dict[str, Any]:
             model, probes = load(), self.probes
@@ -123,7 +137,41 @@ class ProxyInUse:
                 "flops": training_flops(model.num_parameters(), n_tokens),
             }
 
-        return self._build(KIND, {"format": 1, "model": self.model.identity, "proxy": self.fields}, build)
+        made = {name: field for name, field in self.fields.items() if not name.startswith("alignment")}
+        return self._build(KIND, {"format": 1, "model": self.model.identity, "proxy": made}, build)
+
+    def artifacts(self, load: Callable[[], nn.Module]) -> dict[str, Artifact]:
+        """The factors as they were made and, if that is asked for, aligned: the last are those of the proxy.
+
+        Args:
+            load: gives the whole model, if it is needed.
+        """
+        load = cache(load)
+        made = self._made(load)
+        if not self.is_aligned:
+            return {KIND: made}
+
+        def build(folder: Path) -> dict[str, Any]:
+            rows = self.alignment_rows
+            compression, history = aligned(
+                self.alignment,
+                read_compression(made.folder),
+                load(),
+                rows,
+                layers=list(self.cfg.layers),
+                model=self.model,
+                log_folder=self.log_folder,
+            )
+            write_compression(folder, compression)
+            n_tokens = self.alignment.settings.epochs * int(lengths_of(rows).sum())
+            return {
+                "n_rows": len(rows),
+                "fidelity_by_step": [list(measured) for measured in history],
+                "flops": 2 * training_flops(load().num_parameters(), n_tokens),  # both models, differentiated once
+            }
+
+        fields = {"format": 1, "model": self.model.identity, "proxy": self.fields}
+        return {KIND: made, ALIGNED_KIND: self._build(ALIGNED_KIND, fields, build)}
 
     def _batches(self, rows: ArrowSequence[TokenizedRow]) -> list[Batch]:
         pad_token_id = self.model.tokenizer.pad_token_id

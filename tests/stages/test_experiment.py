@@ -43,6 +43,7 @@ def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experim
         ("chat_format=model", KINDS),
         ("proxy=svd", ["pool_gradient_fields", "target_gradient_fields"]),
         ("proxy=layer_drop", KINDS),
+        ("space=lora", []),
         ("model.quantization=nf4", KINDS),
         ("gradients=sgd", ["pool_gradient_fields"]),
         ("proj_dim=32", ["pool_gradient_fields", "target_gradient_fields"]),

@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lessexp.gradients.adam import AdamDirection
 from lessexp.gradients.datastore import GradientDatastore
 from lessexp.gradients.per_example import GradientFeatures, per_example_gradients
 from lessexp.gradients.projection import SparseSignProjector
+from lessexp.gradients.spaces import equivalent, factor
 from lessexp.models.lora import copy_into
 from lessexp.stages import gradients, warmup
 from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, read_checkpoint
@@ -166,3 +168,20 @@ def test_unprojected_gradients_are_an_option(make_experiment):
     expected = torch.cat([grads[name].flatten(1) for name in sorted(grads)], dim=1)
     torch.testing.assert_close(store.rows(1, 0, 1), expected, rtol=1e-4, atol=1e-6)
     assert store.manifest.provenance["projection"]["warmup"] is None
+
+
+@pytest.mark.parametrize("space", ["equivalent", "factor"])
+def test_a_proxys_own_gradients_are_an_option(make_experiment, space):
+    settings = ["selector=iprox", "proxy=svd", "proxy.rank_multiple=4", "gradients=sgd", "datastore.dtype=float32"]
+    experiment = make_experiment(*settings, f"space={space}", "model.dtype=float32")
+    warmup.run(experiment)
+    gradients.run(experiment)
+    store = GradientDatastore.open(experiment.cfg.paths.target_gradients)
+    model = experiment.selection_model.load_with_adapter(seed=0)
+    copy_into(model, read_checkpoint(checkpoints_in(warmup_root(experiment))[0]).adapter)
+    rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
+    row = next(row for row in rows if row.example_id == store.ids[0])
+    layers = {"factor": factor, "equivalent": partial(equivalent, layers=experiment.cfg.space.get("layers"))}[space]
+    grads = per_example_gradients(model, collate([row], pad_token_id=1), layers=layers(model))
+    expected = SparseSignProjector(proj_dim=512, seed=0, nonzeros=1).project(grads)
+    torch.testing.assert_close(store.rows(1, 0, 1), expected, rtol=1e-3, atol=1e-5)  # alone and in a batch

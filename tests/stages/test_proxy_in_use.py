@@ -43,7 +43,7 @@ def test_a_proxy_is_built_once_for_all_that_load_it(make_experiment, capsys):
     experiment = make_experiment(*TINY)
     first = experiment.selection_model.load()
     again = make_experiment(*TINY, "fraction=0.5", "target.path=" + experiment.cfg.target.path, run="again")
-    built = again.proxy.artifact(lambda: pytest.fail("built again"))
+    built = again.proxy.artifacts(lambda: pytest.fail("built again"))["proxy"]
     assert built.reused and read_compression(built.folder).sparsity == built.record["sparsity"]
     second = again.selection_model.load()
     for name, layer in low_rank_layers(first).items():
@@ -82,6 +82,20 @@ def test_a_proxy_is_keyed_by_what_determines_it_and_the_targets_warmup_is_not_ke
 ):
     base, other = (keys(make_experiment(*TINY, *more)) for more in ([], [override]))
     assert [kind for kind in KINDS if base[kind] != other[kind]] == list(changed)
+
+
+def test_alignment_and_its_rows_are_part_of_the_proxys_key(make_experiment):
+    settings = [*TINY, "alignment.n_held_out=5"]
+    off, on, fewer = (
+        keys(make_experiment(*TINY, *more))
+        for more in (
+            [],
+            [*settings, "alignment=first_order"],
+            [*settings, "alignment=first_order", "alignment.n_rows=4"],
+        )
+    )
+    assert len({found["proxy"] for found in (off, on, fewer)}) == 3
+    assert off["warmup"] == on["warmup"] == fewer["warmup"]
 
 
 def test_the_targets_warmup_is_the_one_that_plain_less_shares(make_experiment):
