@@ -5,11 +5,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from huggingface_hub import snapshot_download
 
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.rows import Row
-from lessexp.data.seeds import uniform_of
+from lessexp.data.seeds import generator_for, uniform_of
 from lessexp.data.source import ExpectedCounts, RowFiles
 from lessexp.errors import MissingFileError, UserError
 
@@ -82,6 +83,12 @@ def sampled(rows: ArrowSequence[Row], *, n_rows: int | None, seed: int) -> Arrow
         return rows
     drawn = uniform_of(seed, "part of the pool", rows.ids).argsort(stable=True)[:n_rows]
     return rows.select(drawn.sort().values.numpy())
+
+
+def drawn(rows: ArrowSequence, *, n_rows: int, seed: int, purpose: str) -> ArrowSequence:
+    """A random part of the rows in random order, or all of them where there are fewer."""
+    order = torch.randperm(len(rows), generator=generator_for(seed, purpose)).tolist()
+    return rows.select(order[:n_rows])
 
 
 def _download(repo_id: str) -> Path:

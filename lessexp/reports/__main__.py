@@ -90,8 +90,7 @@ def _report(options: argparse.Namespace) -> None:
             print(path, file=sys.stderr)
     if options.page:
         options.page.parent.mkdir(parents=True, exist_ok=True)
-        lines = [table.header, *([cell.text for cell in line] for line in table.lines)]
-        page = sweep_page(runs, page_folder=options.page.parent, table=lines)
+        page = sweep_page(runs, page_folder=options.page.parent, table=table.texts)
         options.page.write_text(page, encoding="utf-8")
 
 

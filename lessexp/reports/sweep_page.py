@@ -13,7 +13,7 @@ from lessexp.reports.charts import Chart, histogram_chart
 from lessexp.reports.comparison import compare, page_values, read_selection
 from lessexp.reports.distributions import even_edges, histogram
 from lessexp.reports.listing import read_scores, selected_places
-from lessexp.reports.measures import qualities
+from lessexp.reports.measures import qualities, seconds_as_if_built
 from lessexp.reports.page import render
 from lessexp.reports.reproduction import Reproduction, read_reproduction
 from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, metric_lines
@@ -162,12 +162,7 @@ def _cost_lines(settings: dict[str, list[SweepRun]]) -> list[list[str]]:
     stages = list(dict.fromkeys(stage for record in first.values() for stage in record))
     lines = [["setting", *stages, "all"]]
     for label, record in first.items():
-        seconds = {name: _as_if_built(stage) for name, stage in record.items()}
+        seconds = {name: seconds_as_if_built(stage) for name, stage in record.items()}
         cells = [f"{seconds[name]:,.1f}" if name in seconds else "" for name in stages]
         lines.append([label, *cells, f"{sum(seconds.values()):,.1f}"])
     return lines
-
-
-def _as_if_built(stage: dict[str, Any]) -> float:
-    reused = (artifact for artifact in stage["artifacts"].values() if artifact["reused"])
-    return stage["seconds"] + sum(artifact["built_in_seconds"] for artifact in reused)

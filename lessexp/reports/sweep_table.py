@@ -36,6 +36,11 @@ class SweepTable:
     lines: list[list[Cell]]
     notes: list[str]
 
+    @property
+    def texts(self) -> list[list[str]]:
+        """Header and lines as bare text."""
+        return [self.header, *([cell.text for cell in line] for line in self.lines)]
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -76,16 +81,6 @@ def sweep_table(
     any_bold = any(cell.bold for line in lines for cell in line)
     said = [*_notes(settings, list(published.values()), any_bold=any_bold, intervals=intervals), *notes]
     return SweepTable([column.header for column in columns], lines, said)
-
-
-def sweep_lines(runs: Sequence[SweepRun]) -> list[list[str]]:
-    """Header and lines of the table as bare text.
-
-    Raises:
-        SweepError: as `settings_of`.
-    """
-    table = sweep_table(runs)
-    return [table.header, *([cell.text for cell in line] for line in table.lines)]
 
 
 def published_beside(settings: Sequence[Setting], *, unconfirmed: bool) -> dict[tuple[str, Measure], Published]:

@@ -2,17 +2,16 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 
 from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
-from lessexp.data.seeds import generator_for
+from lessexp.data.pool import drawn
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, sort_by_length, split_by_tokens
 from lessexp.proxies.compression import read_compression, replace_layers, write_compression
 from lessexp.stages.aligned_factors import aligned
@@ -27,12 +26,6 @@ _ALTERS_NO_NUMBER = (("probes", "tokens_per_batch"), ("factors", "moment_bytes")
 
 Build = Callable[[str, dict[str, Any], Callable[[Path], dict[str, Any]]], Artifact]
 """Builds an artifact of a kind from what determines it, or takes the one that is there."""
-
-
-def drawn(rows: ArrowSequence[TokenizedRow], *, n_rows: int, seed: int, purpose: str) -> ArrowSequence[TokenizedRow]:
-    """A random part of the rows in random order, or all of them where there are fewer."""
-    order = torch.randperm(len(rows), generator=generator_for(seed, purpose)).tolist()
-    return rows.select(order[:n_rows])
 
 
 def content_of(rows: ArrowSequence[TokenizedRow]) -> str:
@@ -75,7 +68,7 @@ class ProxyInUse:
         """Whether the warm-up is the whole model's, and the proxy only reads it."""
         return self.is_asked_for and self.cfg.adapter_from == "target"
 
-    @property
+    @cached_property
     def probes(self) -> ArrowSequence[TokenizedRow] | None:
         """Rows that the whole model reads while the factors are made."""
         settings = self.cfg.get("probes")
@@ -83,7 +76,7 @@ class ProxyInUse:
             return None
         return drawn(self._rows(), n_rows=settings.n_rows, seed=settings.seed, purpose="probes")
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Any]:
         """All that determines the proxy, the whole model apart."""
         settings = plain(self.cfg)
@@ -100,7 +93,7 @@ class ProxyInUse:
         """Whether the factors are trained after they were made."""
         return self.has_factors and self.alignment.factor_gradients is not None
 
-    @property
+    @cached_property
     def alignment_rows(self) -> ArrowSequence[TokenizedRow]:
         """Rows for alignment: those that are held out, then those to train on."""
         n_rows = self.alignment.n_held_out + self.alignment.n_rows

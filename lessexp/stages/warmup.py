@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
-from lessexp.data.seeds import generator_for
+from lessexp.data.pool import drawn
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
@@ -22,8 +20,7 @@ from lessexp.training.untrained import write_untrained
 
 def warmup_rows(rows: ArrowSequence[TokenizedRow], *, n: int, seed: int) -> ArrowSequence[TokenizedRow]:
     """A random subset in random order, drawn by the seed."""
-    order = torch.randperm(len(rows), generator=generator_for(seed, "warmup share")).tolist()
-    return rows.select(order[:n])
+    return drawn(rows, n_rows=n, seed=seed, purpose="warmup share")
 
 
 def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:

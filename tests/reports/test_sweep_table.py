@@ -1,7 +1,7 @@
 import statistics
 
 from lessexp.reports.runs import read_sweep
-from lessexp.reports.sweep_table import sweep_lines, sweep_table
+from lessexp.reports.sweep_table import sweep_table
 from tests.reports.conftest import runs_of
 
 
@@ -11,7 +11,7 @@ def column(table, header):
 
 
 def test_the_table_holds_means_deviations_and_costs(sweep):
-    lines = sweep_lines(read_sweep([sweep]))
+    lines = sweep_table(read_sweep([sweep])).texts
     assert lines[0] == ["", "n", "wanted rows", "answer_nll", "seconds", "GFLOP", "kB written"]
     assert lines[1] == ["(untrained)", "", "", "3.000", "", "", ""]
     spread = statistics.stdev([1.0, 1.5, 1.7])
