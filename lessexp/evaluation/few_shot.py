@@ -115,8 +115,8 @@ class FewShotBenchmark:
         """
         if self.max_new_tokens >= max_length:
             raise NoRoomError(
-                f"benchmark.max_new_tokens={self.max_new_tokens} leaves nothing of max_length={max_length} for the "
-                "question; lower the one or raise the other"
+                f"benchmark.max_new_tokens={self.max_new_tokens} leaves nothing of evaluation.max_length={max_length} "
+                "for the question; lower the one or raise the other"
             )
         fitted = []
         for given in rows:

@@ -22,6 +22,8 @@ _DECIDE_DATA = {
     "selection_model",
     "recipe",
     "max_length",
+    "target_max_length",
+    "evaluation",
     "chat_format",
     "protocol",
 }

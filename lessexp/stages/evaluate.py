@@ -41,7 +41,7 @@ def _examine(
         model=model,
         tokenizer=experiment.model.tokenizer,
         chat_format=experiment.model.chat_format,
-        max_length=experiment.cfg.max_length,
+        max_length=experiment.cfg.evaluation.max_length,
         tokens_per_batch=experiment.cfg.evaluation.tokens_per_batch,
         advance=advance,
     )
@@ -61,7 +61,7 @@ def _base_fields(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
         "format": 1,
         "model": experiment.model.identity,
         "chat_format": plain(cfg.chat_format),
-        "max_length": cfg.max_length,
+        "max_length": cfg.evaluation.max_length,
         "benchmark": plain(cfg.benchmark),
         "rows": fingerprint(rows),
     }
@@ -132,9 +132,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
         say(f"{len(left_out)} test questions are left out, for solved examples give them away: {', '.join(left_out)}")
     n_shortened = sum(fitted != whole for fitted, whole in zip(rows, experiment.benchmark.rows(), strict=True))
     if n_shortened:
-        say(f"{n_shortened} of {len(rows)} test rows have fewer solved examples, to fit max_length={cfg.max_length}")
+        say(
+            f"{n_shortened} of {len(rows)} test rows have fewer solved examples, "
+            f"to fit evaluation.max_length={cfg.evaluation.max_length}"
+        )
     model = experiment.model.load_with_adapter(seed=cfg.seed)
-    tokenized, _ = experiment.tokenize(rows, experiment.model)
+    tokenized, _ = experiment.tokenized_benchmark_rows
     passes = 1 if experiment.benchmark.metric is None else 2
     flops = forward_flops(model.num_parameters(), passes * int(lengths_of(tokenized).sum()))
     with progress_bar("evaluation of the base model", total=passes * len(rows)) as advance:

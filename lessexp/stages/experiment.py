@@ -108,11 +108,27 @@ class Experiment:
     @cached_property
     def benchmark_rows(self) -> list[Row]:
         """The held-out rows, with as many solved examples as the trained model can read."""
-        return self.benchmark.fit(self.benchmark.rows(), self.model, max_length=self.cfg.max_length)
+        return self.benchmark.fit(self.benchmark.rows(), self.model, max_length=self.cfg.evaluation.max_length)
 
     def tokenize(self, rows: Sequence[Row], model: ModelInUse) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
-        """Rows as ``model`` reads them, and those it cannot learn from."""
-        return self.preparation.tokenized(rows, reader_of(model.tokenizer, model.chat_format, self.cfg))
+        """Rows of the pool as ``model`` reads them, and those it cannot learn from."""
+        return self._tokenize(rows, model, self.cfg.max_length)
+
+    def _tokenize(
+        self, rows: Sequence[Row], model: ModelInUse, max_length: int
+    ) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
+        reader = reader_of(model.tokenizer, model.chat_format, self.cfg, max_length=max_length)
+        return self.preparation.tokenized(rows, reader)
+
+    @cached_property
+    def tokenized_target(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
+        """The target as the selection model reads it, and the rows it cannot learn from."""
+        return self._tokenize(self.target, self.selection_model, self.cfg.target_max_length)
+
+    @cached_property
+    def tokenized_benchmark_rows(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
+        """The held-out rows as the trained model reads them, and those without room for an answer."""
+        return self._tokenize(self.benchmark_rows, self.model, self.cfg.evaluation.max_length)
 
     @cached_property
     def _pool_read_by_selection_model(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
@@ -226,7 +242,12 @@ class Experiment:
 
     def target_gradient_fields(self, store: StoreSettings) -> dict[str, Any]:
         """All that determines a gradient store of the target."""
-        return self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target), store)
+        fields = self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target), store)
+        return fields | self._target_length
+
+    @property
+    def _target_length(self) -> dict[str, int]:
+        return {"max_length": self.cfg.target_max_length}
 
     def _representation_fields(self, rows: str) -> dict[str, Any]:
         settings = self.cfg.selector.representations
@@ -241,7 +262,7 @@ class Experiment:
     @property
     def target_representation_fields(self) -> dict[str, Any]:
         """All that determines a store of the target's representations."""
-        return self._representation_fields(fingerprint(self.target))
+        return self._representation_fields(fingerprint(self.target)) | self._target_length
 
     def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
         """Place of an artifact."""

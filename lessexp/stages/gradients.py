@@ -50,7 +50,7 @@ class Side:
 
 def _sides(experiment: Experiment) -> tuple[Side, Side]:
     cfg = experiment.cfg
-    target_rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
+    target_rows, _ = experiment.tokenized_target
     target = Side(
         "target_gradients",
         target_rows,

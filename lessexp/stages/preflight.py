@@ -79,9 +79,12 @@ def _check_target(experiment: Experiment) -> None:
         raise EmptyTargetError("the target holds no row; check target")
     if taken := _SCORE_COLUMNS & {row.subtask for row in experiment.target}:
         raise ExperimentError(f"subtask '{min(taken)}' is the name of a column of scores.parquet; rename it")
-    _, dropped = experiment.tokenize(experiment.target, experiment.selection_model)
+    _, dropped = experiment.tokenized_target
     if dropped:
-        raise ExperimentError(f"target example '{dropped[0].example_id}': {dropped[0].reason}")
+        raise ExperimentError(
+            f"target example '{dropped[0].example_id}': {dropped[0].reason}; set target_max_length to more, "
+            "or take the row out of the target"
+        )
 
 
 def _check_pool(experiment: Experiment) -> None:
@@ -113,7 +116,7 @@ def _check_benchmark(experiment: Experiment) -> None:
     if not experiment.benchmark.rows():
         raise ExperimentError("the benchmark holds no row; check benchmark")
     rows = experiment.benchmark_rows
-    kept, dropped = experiment.tokenize(rows, experiment.model)
+    kept, dropped = experiment.tokenized_benchmark_rows
     if not kept:
         raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
 

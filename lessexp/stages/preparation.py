@@ -34,9 +34,11 @@ def preparation(cfg: DictConfig) -> Preparation:
     )
 
 
-def reader_of(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, cfg: DictConfig) -> Reader:
-    """How a model reads rows in an experiment."""
-    return Reader(tokenizer, chat_format, plain(cfg.chat_format), cfg.max_length)
+def reader_of(
+    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, cfg: DictConfig, *, max_length: int
+) -> Reader:
+    """How a model reads rows in an experiment, the first ``max_length`` tokens of each."""
+    return Reader(tokenizer, chat_format, plain(cfg.chat_format), max_length)
 
 
 def pool_counts(pool: Sequence[Row], cfg: DictConfig) -> dict[str, Any]:

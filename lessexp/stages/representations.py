@@ -50,7 +50,7 @@ def _pool(experiment: Experiment) -> Side:
 
 
 def _target(experiment: Experiment) -> Side:
-    rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
+    rows, _ = experiment.tokenized_target
     subtask_of = {row.example_id: row.subtask for row in experiment.target}
     return Side("target_representations", rows, experiment.target_representation_fields, subtask_of)
 

@@ -79,7 +79,7 @@ def test_lengths_between_drop_some_examples_of_some_questions(reader):
 
 
 def test_answers_as_long_as_all_that_fits_are_refused_naming_both_keys(reader):
-    with pytest.raises(NoRoomError, match=r"benchmark\.max_new_tokens=12 .* max_length=12"):
+    with pytest.raises(NoRoomError, match=r"benchmark\.max_new_tokens=12 .* evaluation\.max_length=12"):
         build().fit(build().rows(), reader, max_length=12)
 
 

@@ -52,7 +52,7 @@ def compose_config(tmp_path: Path, model_folder: Path) -> Callable[..., DictConf
         ]
         if not any(override.startswith("data=") for override in overrides):
             places.append(f"data.paths=[{tmp_path / 'pool.jsonl'}]")
-        if not any(override.startswith("target") for override in overrides):
+        if not any(override.startswith(("target=", "target.")) for override in overrides):
             places.append(f"target.path={tmp_path / 'target.jsonl'}")
         return compose_from(*SHRUNK, *places, *overrides)
 

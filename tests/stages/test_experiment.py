@@ -1,12 +1,13 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lessexp.artifacts import artifact_key
 from lessexp.data.rows import Row, write_rows
-from lessexp.stages.configuration import instantiate
+from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.preparation import pool_counts
 from tests.conftest import build_tokenizer, make_rows
 
@@ -28,6 +29,17 @@ def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_pa
     assert "long-000" not in {row.example_id for row in experiment.usable_pool}
 
 
+def test_target_rows_may_be_longer_than_those_of_the_pool(make_experiment, tmp_path):
+    long = replace(make_rows(1, target=True)[0], messages=(("user", "word " * 300), ("assistant", "yes")))
+    write_rows(tmp_path / "long.jsonl", [long])
+    target = f"target.path={tmp_path / 'long.jsonl'}"
+    with pytest.raises(ExperimentError, match=r"'row-000': no token of its answer .* target_max_length"):
+        make_experiment(target)
+    [row], dropped = make_experiment(target, "target_max_length=800", "evaluation.max_length=800").tokenized_target
+    assert len(row.input_ids) > 200
+    assert not dropped
+
+
 def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experiment, tmp_path):
     [make_logger] = instantiate(make_experiment("logger=csv").cfg.logger.loggers)
     assert Path(make_logger(stage="select").log_dir) == tmp_path / "run" / "csv" / "select"
@@ -40,6 +52,8 @@ def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experim
         ("lora.rank=2", KINDS),
         ("warmup.training.learning_rate=1e-3", KINDS),
         ("max_length=199", KINDS),
+        ("target_max_length=199", ["target_gradient_fields"]),
+        ("evaluation.max_length=199", []),
         ("chat_format=model", KINDS),
         ("proxy=svd", ["pool_gradient_fields", "target_gradient_fields"]),
         ("proxy=layer_drop", KINDS),
