@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lessexp.benchmark import dtypes, gradients, pool, projection, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scoring
 from lessexp.benchmark.tables import figures_table
 from lessexp.errors import UserError
 from lessexp.stages.progress import console, quieten_libraries
@@ -147,6 +147,26 @@ def _pool_tables(results: Mapping[str, Any]) -> Iterator[Table]:
     yield figures_table("A pool made ready for gradients, in a fresh process", results)
 
 
+def _proxies_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", help="of the runs, as run.py takes them, e.g. proj_dim=4096")
+    parser.add_argument("--proxies", nargs="+", default=["ipsvd", "activation_svd", "svd", "layer_drop"])
+    parser.add_argument("--sparsities", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="ρ")
+    parser.add_argument("--alignments", nargs="+", default=["off", "second_order"])
+    parser.add_argument("--smaller-models", nargs="*", default=[], help="folders of models that select as they are")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+
+
+def _measure_proxies(options: argparse.Namespace) -> Results:
+    return proxies.measure(
+        overrides=options.overrides,
+        proxies=options.proxies,
+        sparsities=options.sparsities,
+        alignments=options.alignments,
+        smaller_models=options.smaller_models,
+        seeds=options.seeds,
+    )
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "gradients": Benchmark(
         "features beside plain and released passes", _gradients_options, _measure_gradients, _gradients_tables
@@ -161,6 +181,13 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "dtypes": Benchmark("rankings from stores of fewer bits", _dtypes_options, _measure_dtypes, dtypes.tables),
     "scoring": Benchmark(
         "scoring beside reading and the bare product", _scoring_options, _measure_scoring, _scoring_tables
+    ),
+    "proxies": Benchmark(
+        "influence and cost of smaller models in the place of the whole one",
+        _proxies_options,
+        _measure_proxies,
+        proxies.tables,
+        proxies.plot,
     ),
     "pool": Benchmark("reading, checking and tokenising a large pool", _pool_options, _measure_pool, _pool_tables),
 }

@@ -9,7 +9,7 @@ from rich.text import Text
 from lessexp.reports.tables import new_table, with_unit
 
 
-def spread_text(figures: Mapping[str, float], name: str, digits: int) -> str:
+def spread_text(figures: Mapping[str, Any], name: str, digits: int) -> str:
     """Mean of a figure over seeds, with its standard deviation where there is one."""
     mean = f"{figures[f'{name}_mean']:.{digits}f}"
     return f"{mean} ± {figures[f'{name}_std']:.{digits}f}" if f"{name}_std" in figures else mean

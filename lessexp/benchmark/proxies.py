@@ -1,0 +1,225 @@
+"""How far the influence that a smaller stand-in finds is the whole model's, and what it costs beside it.
+
+Every figure is of runs up to their selection, with the settings that the command line gives, so all that holds for a
+run holds here: artifacts are shared, and a benchmark that was stopped goes on where it was.
+"""
+
+import itertools
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from lessexp.benchmark.tables import spread_text
+from lessexp.pipeline import run
+from lessexp.reports.comparison import SelectionOfRun, agreement, read_selection
+from lessexp.reports.figure_style import COLOURS, DASHES, MARKERS, new_figure, nth
+from lessexp.reports.measures import FLOP, SECONDS, costs
+from lessexp.reports.tables import new_table
+from lessexp.stages.composition import compose_config, cut_after
+from lessexp.stages.progress import say
+
+TOP_SHARE = "5%"  # of the pool
+_WITHOUT_FACTORS = "layer_drop"  # there is nothing in it to align
+_COUNTED_STAGES = ("proxy", "gradients")
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What selects in the place of the whole model.
+
+    Attributes:
+        name: of the proxy, or of the smaller model.
+        sparsity: asked for; ``None`` for a smaller model.
+        alignment: an option of the group.
+        overrides: that make a run of it.
+    """
+
+    name: str
+    sparsity: float | None
+    alignment: str
+    overrides: tuple[str, ...]
+
+    def takes(self, override: str) -> bool:
+        """Whether an override of all runs is one of this run: not all have factors, and not all are aligned."""
+        if override.startswith("proxy."):
+            return self.sparsity is not None and self.name != _WITHOUT_FACTORS
+        return self.alignment != "off" or not override.startswith("alignment.")
+
+
+_WHOLE = StandIn("whole model", None, "off", ("selector=less",))
+
+
+def stand_ins(
+    proxies: Sequence[str], sparsities: Sequence[float], alignments: Sequence[str], smaller_models: Sequence[str]
+) -> Iterator[StandIn]:
+    """All of them: every proxy at every sparsity and in every alignment, and models in local folders."""
+    for proxy, sparsity, alignment in itertools.product(proxies, sparsities, alignments):
+        if proxy != _WITHOUT_FACTORS or alignment == "off":
+            settings = ("selector=iprox", f"proxy={proxy}", f"proxy.sparsity={sparsity}", f"alignment={alignment}")
+            yield StandIn(proxy, sparsity, alignment, settings)
+    for folder in smaller_models:
+        settings = ("selector=less_t", "selection_model=hf", f"selection_model.path={folder}")
+        yield StandIn(Path(folder).name, None, "off", settings)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    selection: SelectionOfRun
+    costs: dict[str, float]
+    sparsity: float | None
+
+
+def _select(stand_in: StandIn, settings: Sequence[str]) -> _Outcome:
+    overrides = [*stand_in.overrides, *filter(stand_in.takes, settings)]
+    cfg = compose_config(["logger=none", *overrides])
+    cut_after(cfg, "select")
+    with tempfile.TemporaryDirectory() as folder:
+        say(f"━━ {' '.join(overrides)}")
+        run(cfg, Path(folder))
+        records = {
+            name: json.loads(file.read_text())
+            for name in _COUNTED_STAGES
+            if (file := Path(folder, "stages", f"{name}.json")).is_file()
+        }
+        made = records.get("proxy", {}).get("artifacts", {}).get("proxy")
+        return _Outcome(
+            read_selection(Path(folder), " ".join(overrides)),
+            costs({"stages": records}),
+            None if made is None else made["sparsity"],
+        )
+
+
+def _figures(whole: _Outcome, other: _Outcome) -> dict[str, float]:
+    agreed = agreement(whole.selection, other.selection)
+    return {
+        "spearman": agreed["spearman"],
+        "top_overlap": agreed["top_overlap"][TOP_SHARE],
+        "seconds_over_whole": other.costs[SECONDS] / whole.costs[SECONDS],
+        "flop_over_whole": other.costs[FLOP] / whole.costs[FLOP],
+    }
+
+
+def over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every figure and, from two seeds on, its sample standard deviation."""
+    found = {}
+    for name in by_seed[0]:
+        values = [figures[name] for figures in by_seed]
+        found[f"{name}_mean"] = statistics.mean(values)
+        if len(values) > 1:
+            found[f"{name}_std"] = statistics.stdev(values)
+    return found
+
+
+def measure(
+    *,
+    overrides: Sequence[str],
+    proxies: Sequence[str],
+    sparsities: Sequence[float],
+    alignments: Sequence[str],
+    smaller_models: Sequence[str],
+    seeds: Sequence[int],
+) -> dict[str, Any]:
+    """Agreement with the whole model's scores, and cost over its, by stand-in.
+
+    Costs are those of making the stand-in and of all gradients of pool and target; what was reused counts as if it had
+    been built. Warm-ups do not count, on neither side.
+
+    Args:
+        overrides: of every run; those of ``proxy`` of the low-rank proxies only, those of ``alignment`` of the aligned.
+        proxies: options of the group ``proxy``.
+        sparsities: ρ.
+        alignments: options of the group ``alignment``.
+        smaller_models: folders of models that select as they are (LESS-T).
+        seeds: of the runs; whole model and stand-in always have the same.
+    """
+    candidates = list(stand_ins(proxies, sparsities, alignments, smaller_models))
+    found: dict[StandIn, list[dict[str, float]]] = {candidate: [] for candidate in candidates}
+    reached: dict[StandIn, float | None] = {}
+    n_rows = 0
+    for seed in seeds:
+        settings = [*overrides, f"seed={seed}"]
+        whole = _select(_WHOLE, settings)
+        n_rows = len(whole.selection.scores)
+        for candidate in candidates:
+            outcome = _select(candidate, settings)
+            found[candidate].append(_figures(whole, outcome))
+            reached[candidate] = outcome.sparsity
+    return {
+        "overrides": list(overrides),
+        "seeds": list(seeds),
+        "n_rows": n_rows,
+        "stand_ins": [
+            {
+                "name": candidate.name,
+                "sparsity": candidate.sparsity,
+                "sparsity_reached": reached[candidate],
+                "alignment": candidate.alignment,
+                "by_seed": by_seed,
+            }
+            | over_seeds(by_seed)
+            for candidate, by_seed in found.items()
+        ],
+    }
+
+
+def tables(results: Mapping[str, Any]) -> Iterator[Table]:
+    """A line a stand-in."""
+    table = new_table(
+        f"Influence on {results['n_rows']:,} pool rows beside the whole model's, {len(results['seeds'])} seeds",
+        "stand-in",
+        "ρ",
+        "ρ reached",
+        "alignment",
+        "Spearman",
+        "overlap of the top 5 %",
+        "seconds",
+        "FLOP",
+    )
+    for figures in results["stand_ins"]:
+        table.add_row(
+            figures["name"],
+            *("" if figures[key] is None else f"{figures[key]:.2f}" for key in ("sparsity", "sparsity_reached")),
+            figures["alignment"],
+            *(spread_text(figures, name, 3) for name in ("spearman", "top_overlap")),
+            *(spread_text(figures, name, 2) for name in ("seconds_over_whole", "flop_over_whole")),
+        )
+    yield table
+
+
+def plot(results: Mapping[str, Any], path: Path) -> None:
+    """Spearman over sparsity, a line for each proxy and alignment; a smaller model is a level."""
+    figure = new_figure()
+    _draw(figure, results["stand_ins"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _draw(figure: Figure, found: Sequence[Mapping[str, Any]]) -> None:
+    axes = figure.subplots()
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for figures in found:
+        label = figures["name"] if figures["alignment"] == "off" else f"{figures['name']}, {figures['alignment']}"
+        lines.setdefault(label, []).append(figures)
+    for index, (label, points) in enumerate(lines.items()):
+        style = {"color": nth(COLOURS, index), "linestyle": nth(DASHES, index), "label": label}
+        if points[0]["sparsity"] is None:
+            axes.axhline(points[0]["spearman_mean"], **style)
+            continue
+        axes.errorbar(
+            [point["sparsity"] for point in points],
+            [point["spearman_mean"] for point in points],
+            [point.get("spearman_std", 0.0) for point in points],
+            marker=nth(MARKERS, index),
+            capsize=2,
+            **style,
+        )
+    axes.set(xlabel="sparsity ρ", ylabel="Spearman with the whole model's influence")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")

@@ -1,0 +1,127 @@
+import io
+import shutil
+
+import pytest
+from rich.console import Console
+
+from lessexp.benchmark import proxies
+from lessexp.data.rows import write_rows
+from lessexp.models.causal_lm import load_causal_lm
+from lessexp.models.linear_layers import layers_named
+from tests.conftest import make_rows
+from tests.stages.conftest import SHRUNK
+
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.fixture
+def overrides(tmp_path, model_folder):
+    write_rows(tmp_path / "pool.jsonl", make_rows(40))
+    write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
+    return [
+        *SHRUNK,
+        "proxy.rank_multiple=1",
+        f"model.path={model_folder}",
+        f"data.paths=[{tmp_path / 'pool.jsonl'}]",
+        f"target.path={tmp_path / 'target.jsonl'}",
+        f"artifacts_dir={tmp_path / 'artifacts'}",
+    ]
+
+
+def measured(overrides, **settings):
+    nothing = {"proxies": [], "sparsities": [], "alignments": ["off"], "smaller_models": [], "seeds": [0]}
+    return proxies.measure(overrides=overrides, **nothing | settings)
+
+
+def test_every_proxy_stands_at_every_sparsity_and_a_cut_model_is_never_aligned():
+    found = list(proxies.stand_ins(["ipsvd", "layer_drop"], [0.3, 0.7], ["off", "second_order"], ["models/small"]))
+    assert [(one.name, one.sparsity, one.alignment) for one in found] == [
+        ("ipsvd", 0.3, "off"),
+        ("ipsvd", 0.3, "second_order"),
+        ("ipsvd", 0.7, "off"),
+        ("ipsvd", 0.7, "second_order"),
+        ("layer_drop", 0.3, "off"),
+        ("layer_drop", 0.7, "off"),
+        ("small", None, "off"),
+    ]
+    assert [one.takes("proxy.rank_multiple=8") for one in found] == [True] * 4 + [False] * 3
+    assert [one.takes("alignment.n_rows=8") for one in found] == [False, True] * 2 + [False] * 3
+    assert found[1].overrides == ("selector=iprox", "proxy=ipsvd", "proxy.sparsity=0.3", "alignment=second_order")
+
+
+def test_a_copy_of_the_model_finds_the_same_influence_at_the_same_arithmetic(overrides, model_folder, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    [figures] = measured(overrides, smaller_models=[str(copy)])["stand_ins"]
+    assert figures["spearman_mean"] == pytest.approx(1)
+    assert figures["top_overlap_mean"] == figures["flop_over_whole_mean"] == 1
+    assert figures["seconds_over_whole_mean"] > 0
+
+
+def test_a_proxy_saves_the_arithmetic_of_the_parameters_that_it_lacks(overrides, model_folder):
+    results = measured(overrides, proxies=["svd"], sparsities=[0.25, 0.75], seeds=[0, 1])
+    model = load_causal_lm(model_folder, dtype="float32", device="cpu")
+    n_compressed = sum(layer.weight.numel() for layer in layers_named(model, LAYERS).values())
+    n_adapter = sum(16 * sum(layer.weight.shape) for layer in layers_named(model, LAYERS[:4]).values())
+    n_all = model.num_parameters() + n_adapter
+    for figures in results["stand_ins"]:
+        expected = 1 - figures["sparsity_reached"] * n_compressed / n_all
+        assert figures["flop_over_whole_mean"] == pytest.approx(expected)
+        assert figures["flop_over_whole_std"] == pytest.approx(0, abs=1e-12)
+    little, much = results["stand_ins"]
+    assert 1 > little["spearman_mean"] > much["spearman_mean"]
+    assert [figures["sparsity_reached"] for figures in (little, much)] == pytest.approx([0.25, 0.75], abs=0.03)
+    assert (results["n_rows"], results["seeds"], len(little["by_seed"])) == (40, [0, 1], 2)
+
+
+def test_figures_over_seeds_are_mean_and_sample_deviation_and_a_single_one_has_none():
+    assert proxies.over_seeds([{"spearman": 0.5}, {"spearman": 0.7}]) == pytest.approx(
+        {"spearman_mean": 0.6, "spearman_std": 0.02**0.5}
+    )
+    assert proxies.over_seeds([{"spearman": 0.5}]) == {"spearman_mean": 0.5}
+
+
+RESULTS = {
+    "n_rows": 1200,
+    "seeds": [0, 1],
+    "stand_ins": [
+        {"name": name, "sparsity": sparsity, "sparsity_reached": sparsity, "alignment": alignment}
+        | proxies.over_seeds(
+            [
+                {"spearman": value + seed / 100, "top_overlap": 0.5, "seconds_over_whole": 0.8, "flop_over_whole": 0.7}
+                for seed in (0, 1)
+            ]
+        )
+        for name, sparsity, alignment, value in (
+            ("ipsvd", 0.3, "off", 0.9),
+            ("ipsvd", 0.7, "off", 0.7),
+            ("ipsvd", 0.3, "second_order", 0.95),
+            ("small", None, "off", 0.4),
+        )
+    ],
+}
+
+
+def test_the_table_has_a_line_a_stand_in():
+    console = Console(file=io.StringIO(), width=200)
+    for table in proxies.tables(RESULTS):
+        console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert "1,200 pool rows" in lines[0]
+    assert "2 seeds" in lines[0]
+    [aligned] = [line for line in lines if "second_order" in line]
+    assert [cell.strip() for cell in aligned.strip("│").split("│")] == [
+        *("ipsvd", "0.30", "0.30", "second_order", "0.955 ± 0.007", "0.500 ± 0.000", "0.80 ± 0.00", "0.70 ± 0.00")
+    ]
+    [small] = [line for line in lines if "small" in line]
+    assert [cell.strip() for cell in small.strip("│").split("│")][:4] == ["small", "", "", "off"]
+
+
+def test_the_plot_has_a_line_a_proxy_and_a_level_a_smaller_model(tmp_path):
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    proxies._draw(figure, RESULTS["stand_ins"])
+    [axes] = figure.axes
+    assert axes.get_legend_handles_labels()[1] == ["small", "ipsvd", "ipsvd, second_order"]
+    proxies.plot(RESULTS, tmp_path / "new" / "proxies.png")
+    assert (tmp_path / "new" / "proxies.png").stat().st_size > 1000
