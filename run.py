@@ -12,22 +12,28 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-import lessexp.pipeline
+import lessexp.worker
 from lessexp.errors import UserError
+from lessexp.processes import is_follower
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg: DictConfig) -> None:
     """Run the experiment; the last line printed is its folder."""
     run_folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.exit("Error: torchrun starts the processes of one run; start a sweep by python, with trainer.processes=...")
     try:
-        lessexp.pipeline.run(cfg, run_folder)
+        lessexp.worker.run(cfg, run_folder)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra goes on with the other jobs and reports the failure at the end
         sys.exit(f"Error: {error}")
-    print(run_folder)
+    if not is_follower():
+        print(run_folder)
 
 
 if __name__ == "__main__":
+    if is_follower():
+        sys.argv += lessexp.worker.FOLLOWER_OVERRIDES
     main()

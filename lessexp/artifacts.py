@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lessexp.files import write_json
+from lessexp.processes import ALONE, Team
 
 COMPLETE = "COMPLETE"
 _SPENT = "spent.json"
@@ -86,6 +87,7 @@ def build_together(
     build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]],
     *,
     announce: Callable[[str], None],
+    team: Team = ALONE,
 ) -> list[Artifact]:
     """Build those artifacts that are not there in one go; each is charged with the whole time.
 
@@ -93,17 +95,18 @@ def build_together(
         orders: different folders.
         build: fills the folders it is given, going on with what a stopped run left; returns a JSON record for each.
         announce: gets one sentence for each artifact that is reused or that another run is building.
+        team: of processes that each call this and are all to be in ``build``.
     """
     with contextlib.ExitStack() as locks:
-        # Every run takes its locks in the same order, so no two wait for each other.
-        for order in sorted(orders, key=lambda order: order.folder):
-            order.folder.mkdir(parents=True, exist_ok=True)
-            locks.enter_context(_lock(order.folder, announce))
+        if team.is_leader:
+            # Every run takes its locks in the same order, so no two wait for each other.
+            for order in sorted(orders, key=lambda order: order.folder):
+                order.folder.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(_lock(order.folder, announce))
+        team.meet()
         reused = {order.folder: _reuse(order, announce) for order in orders if (order.folder / COMPLETE).exists()}
         missing = [order for order in orders if order.folder not in reused]
-        for order in missing:
-            write_json(order.folder / "key.json", order.fields)
-        built = _timed(missing, build) if missing else {}
+        built = _timed(missing, build, team) if missing else {}
         return [reused.get(order.folder) or built[order.folder] for order in orders]
 
 
@@ -128,9 +131,12 @@ def _reuse(order: Order, announce: Callable[[str], None]) -> Artifact:
 
 
 def _timed(
-    orders: Sequence[Order], build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]]
+    orders: Sequence[Order], build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]], team: Team
 ) -> dict[Path, Artifact]:
     """Build, and add up the seconds of this attempt and of earlier ones that failed."""
+    if team.is_leader:
+        for order in orders:
+            write_json(order.folder / "key.json", order.fields)
     started = time.perf_counter()
 
     def seconds(order: Order) -> float:
@@ -141,12 +147,15 @@ def _timed(
     try:
         records = build(orders)
     except BaseException:
-        for order in orders:
-            write_json(order.folder / _SPENT, {"seconds": seconds(order)})
+        if team.is_leader:
+            for order in orders:
+                write_json(order.folder / _SPENT, {"seconds": seconds(order)})
         raise
     artifacts = {}
     for order, record in zip(orders, records, strict=True):
         built = Artifact(order.folder, order.folder.name, False, seconds(order), record)
-        write_json(order.folder / COMPLETE, {"seconds": built.seconds, "record": record})
+        if team.is_leader:
+            write_json(order.folder / COMPLETE, {"seconds": built.seconds, "record": record})
         artifacts[order.folder] = built
+    team.meet()
     return artifacts

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from lessexp.artifacts import Artifact
 from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
+from lessexp.processes import ALONE, Team
 from lessexp.reports import tracking
 from lessexp.reports.results import overrides_of
 from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
@@ -19,6 +20,13 @@ from lessexp.stages.finished import is_finished
 from lessexp.stages.preflight import preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
+
+BY_ALL = {
+    "warmup",
+    "gradients",
+    "representations",
+    "finetune",
+}  # stages that all processes work on, not the leader alone
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
     "warmup": warmup.run,
@@ -32,18 +40,19 @@ STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
 }
 
 
-def run(cfg: DictConfig, run_folder: Path) -> Experiment:
+def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
     """Check the experiment, then run its selector's stages.
 
     Args:
         cfg: the composed configuration.
         run_folder: gets this run's files; one record a stage lies under ``stages/``.
+        team: of processes that each call this with the same configuration and folder.
 
     Returns:
         The experiment, with the rows it has read.
     """
     quieten_libraries()
-    experiment = Experiment(cfg, run_folder)
+    experiment = Experiment(cfg, run_folder, team)
     if is_finished(cfg, run_folder):
         say(f"{run_folder} is finished and stays as it is")
         return experiment
@@ -54,11 +63,15 @@ def run(cfg: DictConfig, run_folder: Path) -> Experiment:
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
-    make_loggers = instantiate(cfg.logger.loggers)
+    make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     settings = plain(cfg) | {"overrides": overrides_of(run_folder)}
+    team.meet()  # from here on the run folder changes
     for name in cfg.selector.stages:
-        with tracking.tracked(make_loggers, stage=name, settings=settings) as experiment.loggers:
-            _run_stage(name, experiment)
+        experiment.team = team if name in BY_ALL else ALONE
+        if team.is_leader or name in BY_ALL:
+            with tracking.tracked(make_loggers, stage=name, settings=settings) as experiment.loggers:
+                _run_stage(name, experiment)
+        team.meet()
     return experiment
 
 
@@ -86,6 +99,8 @@ def _run_stage(name: str, experiment: Experiment) -> None:
             for kind, artifact in artifacts.items()
         },
     }
+    if not experiment.team.is_leader:
+        return
     folder = experiment.run_folder / "stages"
     folder.mkdir(exist_ok=True)
     write_json(folder / f"{name}.json", record)

@@ -16,6 +16,7 @@ from lessexp.data.tokenize import TokenizedRow
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.memory import Batches, Features
+from lessexp.processes import ALONE, Team
 
 _SHARDS_IN_FLIGHT = 2  # written in the background while the next is computed; bounds memory
 
@@ -134,8 +135,11 @@ def fill_stores(
     split: Callable[[Tensor], Sequence[Tensor]],
     batches: Batches,
     advance: Callable[[int], None],
+    team: Team = ALONE,
 ) -> list[GradientDatastore]:
     """Compute the shards that are missing in any of the stores, and finish them.
+
+    Processes deal the missing shards among them; where one of them was lost, the next run deals what it left.
 
     Args:
         stores: over the same rows in the same shards and checkpoints.
@@ -144,24 +148,44 @@ def fill_stores(
         split: takes them apart, in the order of the stores.
         batches: how rows become batches.
         advance: told how many more rows are done at a checkpoint.
+        team: of processes that each call this over stores in the same folders.
 
     Returns:
         The finished stores.
     """
     manifest = stores[0].writer.manifest
-    for checkpoint in manifest.checkpoints:
+    missing = {
+        checkpoint: [shard for shard in range(manifest.n_shards) if _lacking(stores, checkpoint, shard)]
+        for checkpoint in manifest.checkpoints
+    }
+    team.meet()  # all have seen what is missing before anything is added
+
+    def advance_all(n_rows: int) -> None:
+        advance(n_rows * team.size)  # the others come about as far
+
+    for checkpoint, shards in missing.items():
         features_here = cache(lambda checkpoint=checkpoint: features_at(checkpoint))
+        advance(sum(len(manifest.shard_rows(shard)) for shard in range(manifest.n_shards) if shard not in set(shards)))
         with _in_background() as submit:
-            for shard in range(manifest.n_shards):
-                lacking = [store for store in stores if store.writer.lacks(checkpoint, shard)]
+            for shard in team.share(shards):
+                lacking = _lacking(stores, checkpoint, shard)
                 held = manifest.of_shard(shard, rows)
                 fresh = [place for place, row in enumerate(held) if needs_computing(row.content_hash, lacking)]
-                advance(len(held) - len(fresh))
+                advance_all(len(held) - len(fresh))
                 parts: Sequence[Tensor | None] = [None] * len(stores)
                 if fresh:
-                    computed = batches.compute(features_here(), [held[place] for place in fresh], advance=advance)
+                    computed = batches.compute(features_here(), [held[place] for place in fresh], advance=advance_all)
                     parts = split(computed)
                 for store, part in zip(stores, parts, strict=True):
                     if store in lacking:
                         submit(store.write, checkpoint, shard, fresh, part)
-    return [store.writer.finish() for store in stores]
+    team.meet()
+    if team.is_leader:
+        for store in stores:
+            store.writer.finish()
+    team.meet()
+    return [GradientDatastore.open(store.writer.root) for store in stores]
+
+
+def _lacking(stores: Sequence[StoreInProgress], checkpoint: int, shard: int) -> list[StoreInProgress]:
+    return [store for store in stores if store.writer.lacks(checkpoint, shard)]

@@ -1,6 +1,5 @@
 """Fitting a proxy's factors to its target, and choosing when to stop by how well influence is kept."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from lessexp.proxies.alignment import (
 )
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import low_rank_layers
+from lessexp.training.trainer import make_trainer, without_idle_warnings
 
 Fidelity = Callable[[nn.Module], float]
 """How well a proxy keeps the target's influence on rows held out; the higher the better."""
@@ -160,7 +160,6 @@ def align(
         log_folder: what Lightning may write to.
     """
     settings = module.settings
-    on_gpu = torch.device(device).type == "cuda"
     data = InstructionDataModule(
         rows,
         batch_size=settings.batch_size,
@@ -168,22 +167,10 @@ def align(
         pad_token_id=pad_token_id,
         seed=seed,
     )
-    trainer = pl.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=[torch.device(device).index or 0] if on_gpu else 1,
-        max_epochs=settings.epochs,
-        logger=list(loggers),
-        default_root_dir=log_folder,
-        log_every_n_steps=1,
-        reload_dataloaders_every_n_epochs=1,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
+    trainer = make_trainer(
+        device=device, loggers=loggers, log_folder=log_folder, max_epochs=settings.epochs, enable_progress_bar=False
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Gradients are compared without dropout, as influence takes them.
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    with without_idle_warnings():
         module.proxy.eval()
         trainer.fit(module, datamodule=data)
     return module.best

@@ -11,7 +11,17 @@ from lessexp.files import write_json
 from lessexp.reports.results import RESULTS_FILE, overrides_of, read_results
 
 # Runs that differ in these alone are of one setting. A sweep's size stands for the settings that it brings.
-_NO_SETTINGS = {"seed", "size", "resume", "device", "logger", "artifacts_dir", "cache_dir"}
+_NO_SETTINGS = {
+    "seed",
+    "size",
+    "resume",
+    "device",
+    "trainer",
+    "trainer.processes",
+    "logger",
+    "artifacts_dir",
+    "cache_dir",
+}
 
 
 class SweepError(UserError, ValueError):

@@ -71,10 +71,15 @@ def cut_after(cfg: DictConfig, stage: str) -> None:
 
 def write_settings(cfg: DictConfig, overrides: Sequence[str], run_folder: Path) -> None:
     """Write configuration and overrides into ``.hydra/``, as ``run.py`` does."""
-    folder = run_folder / ".hydra"
-    folder.mkdir(exist_ok=True)
-    OmegaConf.save(cfg, folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+    file = settings_file(run_folder)
+    file.parent.mkdir(exist_ok=True)
+    OmegaConf.save(cfg, file)
+    OmegaConf.save(OmegaConf.create(list(overrides)), file.with_name("overrides.yaml"))
+
+
+def settings_file(run_folder: Path) -> Path:
+    """Where Hydra keeps a run's configuration."""
+    return run_folder / ".hydra" / "config.yaml"
 
 
 def written_overrides(run_folder: Path) -> list[str] | None:

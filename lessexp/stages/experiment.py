@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from lessexp.artifacts import Artifact, artifact_key, build_once
+from lessexp.artifacts import Artifact, Order, artifact_key, build_once, build_together
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import sampled
 from lessexp.data.rows import Row, fingerprint
@@ -23,6 +22,7 @@ from lessexp.evaluation.base import Benchmark
 from lessexp.gradients.manifest import FORMAT_VERSION
 from lessexp.gradients.spaces import adapter
 from lessexp.models.source import model_folder
+from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, plain
@@ -41,18 +41,21 @@ class Experiment:
     Args:
         cfg: the composed configuration.
         run_folder: gets this run's files.
+        team: the processes that work on it.
     """
 
-    def __init__(self, cfg: DictConfig, run_folder: Path):
+    def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
         cfg.paths.run = str(run_folder)
         self.preparation = preparation(cfg)
-        self.device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device_of(cfg.device, team)
         self.selected_file = run_folder / "selected.jsonl"
         self.adapter_folder = run_folder / "adapter"
         self.loggers: Sequence[Logger] = ()  # of the stage that is running
+        self.team = team  # in a stage of the leader's, the leader alone
+        self.n_processes = team.size
 
     def _model(self, node: DictConfig) -> ModelInUse:
         folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
@@ -214,8 +217,9 @@ class Experiment:
             "fraction": self.cfg.warmup.fraction,
             "pool": self._pool_fingerprint,
             "seed": self.cfg.seed,
-            # Dropout draws its numbers micro-batch by micro-batch.
+            # Dropout draws its numbers micro-batch by micro-batch, in each process.
             "micro_batch_size": self.cfg.micro_batch_size if self.cfg.lora.dropout else None,
+            **({"processes": self.n_processes} if self.cfg.lora.dropout and self.n_processes > 1 else {}),
         }
 
     @cached_property
@@ -295,7 +299,17 @@ class Experiment:
                 return {}
 
     def build(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """Build an artifact of this experiment, or take the one that is there."""
+        """Build an artifact of this experiment, or take what is there; the process that comes first builds it."""
         return build_once(
             self.artifact_folder(kind, fields), fields, builder, announce=lambda text: say(f"{kind}: {text}")
         )
+
+    def build_by_all(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """As `build`, by all processes of the team together."""
+        [artifact] = build_together(
+            [Order(self.artifact_folder(kind, fields), fields)],
+            lambda orders: [builder(orders[0].folder)],
+            announce=lambda text: say(f"{kind}: {text}"),
+            team=self.team,
+        )
+        return artifact

@@ -29,7 +29,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
         device=experiment.device,
         loggers=experiment.loggers,
         log_folder=experiment.run_folder,
+        team=experiment.team,
     )
-    save_adapter(model, experiment.adapter_folder)
+    if experiment.team.is_leader:
+        save_adapter(model, experiment.adapter_folder)
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
     return {"n_rows": len(rows), "flops": training_flops(model.num_parameters(), n_tokens)}

@@ -8,7 +8,7 @@ from lessexp.artifacts import artifact_key
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.stages.configuration import ExperimentError
 
-_ALTERS_NO_RESULT = ("paths", "resume", "device", "logger", "artifacts_dir", "cache_dir", "preparation")
+_ALTERS_NO_RESULT = ("paths", "resume", "device", "trainer", "logger", "artifacts_dir", "cache_dir", "preparation")
 
 
 def settings_key(cfg: DictConfig) -> str:

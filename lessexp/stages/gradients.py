@@ -105,18 +105,28 @@ def _fill(
     def fitting() -> int:
         return tokens_that_fit(features_at(min(checkpoints)), rows, device=device)
 
-    budget = cfg.gradients.tokens_per_batch
+    with experiment.team.leader_first():  # it tries budgets out, and clears away what a killed run was writing
+        budget = cfg.gradients.tokens_per_batch
+        tokens_per_batch = _remembered_budget(orders, fitting) if budget == "auto" else budget
+        stores = [
+            store_for(order, projector.proj_dim) for order, projector in zip(orders, projectors.projectors, strict=True)
+        ]
     batches = Batches(
-        _remembered_budget(orders, fitting) if budget == "auto" else budget,
+        tokens_per_batch,
         pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
         device=device,
         announce=say,
     )
-    stores = [
-        store_for(order, projector.proj_dim) for order, projector in zip(orders, projectors.projectors, strict=True)
-    ]
     with progress_bar(side.kind.replace("_", " "), total=len(rows) * len(checkpoints)) as advance:
-        finished = fill_stores(stores, rows, features_at, split=projectors.split, batches=batches, advance=advance)
+        finished = fill_stores(
+            stores,
+            rows,
+            features_at,
+            split=projectors.split,
+            batches=batches,
+            advance=advance,
+            team=experiment.team,
+        )
     n_tokens = len(checkpoints) * tokens_to_compute(lengths_of(rows), stores)
     return [
         {
@@ -140,6 +150,7 @@ def _build(experiment: Experiment, load_model: Callable[[], PeftModel], side: Si
         orders,
         partial(_fill, experiment, load_model, side),
         announce=lambda text: say(f"{side.kind}: {text}"),
+        team=experiment.team,
     )
     return own
 

@@ -75,7 +75,8 @@ def _fill(
         row_hashes=rows.column("content_hash").to_pylist(),
         subtasks=[side.subtask_of[name] for name in rows.ids] if side.subtask_of else None,
     )
-    store = StoreInProgress(DatastoreWriter(folder, manifest), donors_of(Order(folder, side.fields), {}))
+    with experiment.team.leader_first():
+        store = StoreInProgress(DatastoreWriter(folder, manifest), donors_of(Order(folder, side.fields), {}))
     n_tokens = tokens_to_compute(lengths_of(rows), [store])
     batches = Batches(
         cfg.evaluation.tokens_per_batch,
@@ -91,6 +92,7 @@ def _fill(
             split=lambda computed: [computed],
             batches=batches,
             advance=advance,
+            team=experiment.team,
         )
     return {
         "n_rows": len(rows),
@@ -123,7 +125,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     artifacts = {}
     for name in settings.rows_of:
         side = _SIDES[name](experiment)
-        built = experiment.build(side.kind, side.fields, partial(_fill, experiment, load, side))
+        built = experiment.build_by_all(side.kind, side.fields, partial(_fill, experiment, load, side))
         store = GradientDatastore.open(built.folder, provenance=side.fields)
         if side.subtask_of:
             _require_all(store)

@@ -60,7 +60,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
 
     def build(folder: Path) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)
-        (folder / "example_ids.json").write_text(json.dumps(rows.ids) + "\n")
+        if experiment.team.is_leader:
+            (folder / "example_ids.json").write_text(json.dumps(rows.ids) + "\n")
         settings = training_settings(cfg.warmup.training)
         done = checkpoints_in(folder)
         model = experiment.warmup_model.load_with_adapter(seed=cfg.seed)
@@ -77,12 +78,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 device=experiment.device,
                 loggers=experiment.loggers,
                 log_folder=experiment.run_folder,
+                team=experiment.team,
                 checkpoint_root=folder,
                 resume_from=read_checkpoint(done[-1]) if done else None,
             )
+        experiment.team.meet()
         if len(checkpoints_in(folder)) != settings.epochs:
             raise RuntimeError(f"{folder} holds {len(checkpoints_in(folder))} of {settings.epochs} checkpoints")
         n_tokens = settings.epochs * int(lengths_of(rows).sum())
         return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
 
-    return {"artifacts": {"warmup": experiment.build("warmup", experiment.warmup_fields, build)}}
+    return {"artifacts": {"warmup": experiment.build_by_all("warmup", experiment.warmup_fields, build)}}

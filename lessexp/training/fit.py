@@ -1,20 +1,20 @@
 """One training run: data module, Lightning module and trainer put together."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-import torch
 from peft import PeftModel
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 
 from lessexp.data.datamodule import InstructionDataModule
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.processes import ALONE, Team
 from lessexp.training.adam_moments import AdamMomentsCheckpoint
 from lessexp.training.checkpoint import WarmupCheckpoint
 from lessexp.training.module import InstructionTuning, TrainingSettings
+from lessexp.training.trainer import make_trainer, without_idle_warnings
 
 
 def fit(
@@ -29,6 +29,7 @@ def fit(
     device: str,
     loggers: Sequence[Logger],
     log_folder: Path,
+    team: Team = ALONE,
     checkpoint_root: Path | None = None,
     resume_from: WarmupCheckpoint | None = None,
 ) -> None:
@@ -45,17 +46,18 @@ def fit(
         device: where to train, e.g. ``cpu`` or ``cuda:1``.
         loggers: get loss and learning rate of every step.
         log_folder: what Lightning may write to.
+        team: of processes that each call this and share every step; they end with the same adapter.
         checkpoint_root: gets a warm-up checkpoint every epoch, if given.
         resume_from: the checkpoint to continue after.
     """
     first_epoch = resume_from.state.epoch if resume_from else 0
-    on_gpu = torch.device(device).type == "cuda"
     data = InstructionDataModule(
         rows,
         batch_size=settings.batch_size,
         micro_batch_size=min(micro_batch_size, settings.batch_size),
         pad_token_id=pad_token_id,
         seed=seed,
+        team=team,
         first_epoch=first_epoch,
     )
     module = InstructionTuning(
@@ -64,28 +66,23 @@ def fit(
         steps_per_epoch=data.steps_per_epoch,
         log_prefix=log_prefix,
         seed=seed,
+        team=team,
         resume_from=resume_from,
     )
     callbacks: list[pl.Callback] = [RichProgressBar(leave=True)]
     if checkpoint_root is not None:
         callbacks.append(AdamMomentsCheckpoint(checkpoint_root, seed=seed))
-    trainer = pl.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=[torch.device(device).index or 0] if on_gpu else 1,
+    trainer = make_trainer(
+        device=device,
+        team=team,
+        loggers=loggers,
+        log_folder=log_folder,
         max_epochs=settings.epochs - first_epoch,
         accumulate_grad_batches=data.micro_batches_per_step,
         gradient_clip_val=settings.max_grad_norm,
         callbacks=callbacks,
-        logger=list(loggers),
-        default_root_dir=log_folder,
-        log_every_n_steps=1,
-        reload_dataloaders_every_n_epochs=1,
-        enable_checkpointing=False,
-        enable_model_summary=False,
     )
-    with warnings.catch_warnings():
-        # Rows are tokenised beforehand; worker processes would only cost start-up time.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    with without_idle_warnings():
         model.train()
         trainer.fit(module, datamodule=data)
     model.eval()

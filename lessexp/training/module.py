@@ -11,6 +11,7 @@ from lessexp.data.datamodule import TrainingBatch
 from lessexp.data.seeds import derived_seed
 from lessexp.models.causal_lm import per_example_loss
 from lessexp.models.lora import copy_into, lora_parameters
+from lessexp.processes import ALONE, Team
 from lessexp.training.checkpoint import WarmupCheckpoint
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates, warmup_steps
 
@@ -54,6 +55,7 @@ class InstructionTuning(pl.LightningModule):
         steps_per_epoch: optimizer steps of one epoch.
         log_prefix: first part of the metric names, e.g. ``warmup``.
         seed: of dropout.
+        team: of processes that share each step.
         resume_from: the checkpoint to continue after.
     """
 
@@ -65,9 +67,11 @@ class InstructionTuning(pl.LightningModule):
         steps_per_epoch: int,
         log_prefix: str,
         seed: int,
+        team: Team = ALONE,
         resume_from: WarmupCheckpoint | None = None,
     ):
         super().__init__()
+        self.team = team
         self.model = model
         self.settings = settings
         self.log_prefix = log_prefix
@@ -122,7 +126,8 @@ class InstructionTuning(pl.LightningModule):
     def on_train_batch_start(self, _batch: TrainingBatch, batch_index: int) -> None:
         """Seed dropout by place in the run, so that a resumed run draws what an unbroken one draws."""
         epoch = self.first_epoch + self.trainer.current_epoch
-        torch.manual_seed(derived_seed(self.seed, "dropout", epoch, batch_index))
+        place = batch_index * self.team.size + self.team.rank
+        torch.manual_seed(derived_seed(self.seed, "dropout", epoch, place))
 
     def training_step(self, micro_batch: TrainingBatch, _index: int) -> Tensor:
         """This micro-batch's share of the step's mean loss."""
@@ -131,5 +136,6 @@ class InstructionTuning(pl.LightningModule):
         self.log(f"{self.log_prefix}/loss", losses.mean(), prog_bar=True, batch_size=len(losses))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log(f"{self.log_prefix}/learning_rate", rate, batch_size=len(losses))
-        # Lightning divides by this number, also when the epoch's last step has fewer micro-batches.
-        return share * self.trainer.accumulate_grad_batches
+        # Lightning divides by this number, also when the epoch's last step has fewer micro-batches, and averages over
+        # processes.
+        return share * self.trainer.accumulate_grad_batches * self.team.size

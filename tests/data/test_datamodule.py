@@ -1,14 +1,16 @@
+import math
 from types import SimpleNamespace
 
 import pytest
 
 from lessexp.data.datamodule import InstructionDataModule, epoch_order
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.processes import ALONE, Team
 
 SIZES = [(8, 4, 2), (10, 4, 2), (11, 4, 4), (9, 8, 4), (7, 3, 1), (4, 4, 4)]
 
 
-def module_of(n_train=10, batch_size=4, micro_batch_size=2, seed=0, first_epoch=0):
+def module_of(n_train=10, batch_size=4, micro_batch_size=2, seed=0, first_epoch=0, team=ALONE):
     rows = [TokenizedRow(f"row-{i}", [i] * (1 + i % 3), [-100] + [i] * (i % 3)) for i in range(n_train)]
     return InstructionDataModule(
         rows,
@@ -16,6 +18,7 @@ def module_of(n_train=10, batch_size=4, micro_batch_size=2, seed=0, first_epoch=
         micro_batch_size=micro_batch_size,
         pad_token_id=0,
         seed=seed,
+        team=team,
         first_epoch=first_epoch,
     )
 
@@ -85,3 +88,21 @@ def test_a_batch_may_end_with_a_smaller_micro_batch():
     sizes = [len(micro_batch) for micro_batch in module.sampler]
     assert sizes[:4] == [3, 1, 3, 1]
     assert len(module.sampler) == len(sizes)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize(("n_train", "batch_size", "micro_batch_size"), SIZES)
+def test_processes_take_the_same_steps_and_each_row_once_between_them(n_train, batch_size, micro_batch_size, size):
+    modules = [module_of(n_train, batch_size, micro_batch_size, team=Team(rank, size)) for rank in range(size)]
+    [epochs] = [[micro_batches(module) for module in modules]]
+    assert len({len(epoch) for epoch in epochs}) == 1
+    assert len(epochs[0]) == len(modules[0].sampler)
+    assert {module.steps_per_epoch for module in modules} == {module_of(n_train, batch_size).steps_per_epoch}
+    per_step = modules[0].micro_batches_per_step
+    alone = module_of(n_train, batch_size, batch_size)
+    for number, whole in enumerate(micro_batches(alone)):
+        own = [micro for epoch in epochs for micro in epoch[number * per_step : (number + 1) * per_step]]
+        counted = [micro for micro in own if micro.examples_in_step != math.inf]
+        assert {micro.examples_in_step for micro in counted} == {len(whole.batch.example_ids)}
+        found = [example_id for micro in counted for example_id in micro.batch.example_ids]
+        assert sorted(found) == sorted(whole.batch.example_ids)

@@ -15,6 +15,7 @@ from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.filling import Donor, StoreInProgress, donors_of, fill_stores, needs_computing
 from lessexp.gradients.manifest import DatastoreError, Manifest
 from lessexp.gradients.memory import Batches
+from tests.teams import run_team
 
 ROWS = [TokenizedRow(f"row-{i:02d}", [i, i + 1], [i, i + 1]) for i in range(20)]
 
@@ -188,3 +189,48 @@ def test_a_write_that_fails_is_named_and_leaves_nothing_half_written(tmp_path):
     fill(root)
     assert files(root) == files(tmp_path / "whole")
     assert not GradientDatastore.open(root / "wide").damaged_files()
+
+
+def fill_as(team, root, dies_after=None):
+    table = TableOfFeatures(0.002)
+    if team.rank == 1 and dies_after is not None:
+        compute = table.compute
+
+        def compute_or_die(features, rows, *, advance):
+            if len(table.computed) >= dies_after:
+                time.sleep(0.5)  # until what was computed is written
+                os.kill(os.getpid(), signal.SIGKILL)
+            return compute(features, rows, advance=advance)
+
+        table.compute = compute_or_die
+    with team.leader_first():
+        stores = [StoreInProgress(writer(root / "wide", ROWS))]
+    fill_stores(
+        stores, ROWS, lambda c: c, split=lambda f: [f[:, :16]], batches=table, advance=lambda n: None, team=team
+    )
+    (root / f"computed-{team.rank}.json").write_text(json.dumps(table.computed))
+
+
+def computed_by_all(root):
+    return [tuple(row) for file in root.glob("computed-*.json") for row in json.loads(file.read_text())]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_the_shards_and_write_what_one_writes(tmp_path, size):
+    fill(tmp_path / "one")
+    assert run_team(size, fill_as, tmp_path) == [0] * size
+    assert files(tmp_path / "wide") == files(tmp_path / "one" / "wide")
+    found = computed_by_all(tmp_path)
+    assert sorted(found) == [(c, row.example_id) for c in (1, 2) for row in ROWS], "each row once"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_what_a_killed_process_left_is_dealt_to_those_of_the_next_run(tmp_path):
+    fill(tmp_path / "one")
+    assert run_team(2, fill_as, tmp_path, 6)[1] == -signal.SIGKILL
+    there = {path.relative_to(tmp_path) for path in (tmp_path / "wide").rglob("shard-*.safetensors")}
+    assert 0 < len(there) < 14
+    assert run_team(3, fill_as, tmp_path) == [0] * 3
+    assert files(tmp_path / "wide") == files(tmp_path / "one" / "wide")
+    assert 3 * (14 - len(there)) >= len(computed_by_all(tmp_path)) > 0, "whole shards were computed again"

@@ -1,0 +1,52 @@
+"""One process of a run: alone, one of several that a launcher started, or the one that starts the others.
+
+``python -m lessexp.worker RUN_FOLDER`` runs what the settings in that folder say; ``trainer.processes`` starts it.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+import lessexp.pipeline
+from lessexp.errors import UserError
+from lessexp.processes import is_started_with_others, joined, n_to_start, start_workers
+from lessexp.stages.composition import settings_file
+from lessexp.stages.progress import console
+
+# Of Hydra, for a process that works in the leader's folder.
+FOLLOWER_OVERRIDES = [
+    "hydra.output_subdir=null",
+    "hydra.run.dir=.",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+]
+
+
+def run(cfg: DictConfig, run_folder: Path) -> None:
+    """Run an experiment with as many processes as it asks for, or as this one was started with.
+
+    Raises:
+        UserError: of the run.
+    """
+    if not is_started_with_others() and (n := n_to_start(cfg.trainer.processes, device=cfg.device)) > 1:
+        start_workers(run_folder, n)
+        return
+    with joined() as team:
+        console.quiet = not team.is_leader
+        lessexp.pipeline.run(cfg, team.from_leader(run_folder), team)
+
+
+def main(arguments: Sequence[str] | None = None) -> str | None:
+    """Work on the run of the folder given; a sentence if it cannot be done."""
+    [folder] = map(Path, sys.argv[1:] if arguments is None else arguments)
+    try:
+        run(OmegaConf.load(settings_file(folder)), folder)
+    except UserError as error:
+        return f"Error: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

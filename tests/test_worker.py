@@ -1,0 +1,128 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+
+from lessexp import worker
+from lessexp.gradients.datastore import GradientDatastore
+from lessexp.models.lora import read_adapter
+from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from tests.stages.conftest import SHRUNK
+from tests.test_run import places, run_py  # noqa: F401  (a fixture)
+
+# Ten rows a warm-up step and six shards of the pool, so that three processes have different numbers of both.
+SETTINGS = [*SHRUNK, "warmup.training.batch_size=5", "micro_batch_size=1", "datastore.rows_per_shard=4"]
+
+
+def stores(artifacts, kind):
+    [folder] = [path.parent for path in artifacts.glob(f"{kind}/*/COMPLETE")]
+    return GradientDatastore.open(folder)
+
+
+def rows_of(store):
+    return torch.stack([store.rows(checkpoint, 0, len(store.ids)) for checkpoint in store.checkpoints])
+
+
+@pytest.fixture
+def one(places, tmp_path):  # noqa: F811
+    """A run of one process."""
+    done = run_py(tmp_path / "one", *SETTINGS, *places, f"artifacts_dir={tmp_path / 'artifacts-1'}")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "one"
+
+
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_train_and_select_together_as_one_does(one, places, tmp_path, n):  # noqa: F811
+    folder, artifacts = tmp_path / "several", tmp_path / "artifacts-n"
+    done = run_py(folder, *SETTINGS, *places, "trainer=ddp", f"trainer.processes={n}", f"artifacts_dir={artifacts}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(folder)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in one.iterdir()}
+    [alone], [together] = ((tmp_path / name / "warmup").glob("*/") for name in ("artifacts-1", "artifacts-n"))
+    assert alone.name == together.name, "without dropout the number of processes is no setting"
+    for first, second in zip(checkpoints_in(alone), checkpoints_in(together), strict=True):
+        ours, theirs = read_checkpoint(second), read_checkpoint(first)
+        assert ours.state == theirs.state
+        for name in theirs.adapter:  # the same sums, added up in another order
+            torch.testing.assert_close(ours.adapter[name], theirs.adapter[name], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(ours.exp_avg[name], theirs.exp_avg[name], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(ours.exp_avg_sq[name], theirs.exp_avg_sq[name], rtol=1e-3, atol=1e-7)
+    for name, value in read_adapter(one / "adapter").items():
+        torch.testing.assert_close(read_adapter(folder / "adapter")[name], value, rtol=1e-2, atol=1e-4)
+    for kind in ("pool_gradients", "target_gradients"):
+        first, second = stores(tmp_path / "artifacts-1", kind), stores(artifacts, kind)
+        assert first.ids == second.ids
+    scores = [pyarrow.parquet.read_table(run / "scores.parquet").to_pydict() for run in (one, folder)]
+    assert scores[0]["example_id"] == scores[1]["example_id"]
+    np.testing.assert_allclose(scores[0]["score"], scores[1]["score"], atol=5e-3)  # of rows that are stored in 16 bits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+def test_features_at_given_checkpoints_do_not_depend_on_the_number_of_processes(one, places, tmp_path, n):  # noqa: F811
+    [warmup] = (tmp_path / "artifacts-1" / "warmup").glob("*/")
+    found = []
+    for size in (1, n):
+        artifacts = tmp_path / f"given-{size}"
+        settings = [*SETTINGS, *places, f"warmup.path={warmup}", "selector.stages=[warmup,gradients]"]
+        done = run_py(tmp_path / f"run-{size}", *settings, f"trainer.processes={size}", f"artifacts_dir={artifacts}")
+        assert done.returncode == 0, done.stderr
+        found.append({kind: stores(artifacts, kind) for kind in ("pool_gradients", "target_gradients")})
+    for kind, alone in found[0].items():
+        together = found[1][kind]
+        assert (together.ids, together.excluded) == (alone.ids, alone.excluded)
+        assert torch.equal(rows_of(together), rows_of(alone)), "a shard's rows are computed in the same batches"
+
+
+def test_a_failure_of_one_process_ends_all_with_a_sentence(places, tmp_path):  # noqa: F811
+    done = run_py(tmp_path / "out", *SETTINGS, *places, "trainer.processes=2", "fraction=0.0001")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: one of 2 processes failed (exit code 1), see above")
+    assert "fraction=0.0001" in done.stderr + done.stdout
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_work_on_one_run(places, tmp_path):  # noqa: F811
+    step = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NODEID": "0",
+        "SLURM_JOB_ID": "1234",
+        "SLURM_JOB_NAME": "select",
+    }
+    settings = [*SETTINGS, *places, f"artifacts_dir={tmp_path / 'artifacts'}"]
+    with ThreadPoolExecutor() as executor:
+        tasks = [
+            executor.submit(
+                run_py, tmp_path / "out", *settings, **step, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)
+            )
+            for rank in (0, 1)
+        ]
+    leader, follower = (task.result() for task in tasks)
+    assert leader.returncode == 0, leader.stderr
+    assert follower.returncode == 0, follower.stderr
+    assert leader.stdout.splitlines()[-1] == str(tmp_path / "out")
+    assert follower.stdout == ""
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
+def test_torchrun_starts_one_run_and_no_sweep(tmp_path):
+    done = run_py(tmp_path / "out", "-m", "seed=0,1", TORCHELASTIC_RUN_ID="1")
+    assert done.returncode == 1
+    assert "torchrun starts the processes of one run" in done.stderr
+
+
+def test_a_worker_takes_its_settings_from_the_run_folder(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(worker, "run", lambda cfg, folder: seen.append((dict(cfg), folder)))
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(json.dumps({"seed": 3}))
+    assert worker.main([str(tmp_path)]) is None
+    assert seen == [({"seed": 3}, tmp_path)]
