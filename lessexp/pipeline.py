@@ -17,6 +17,7 @@ from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.finished import is_finished
+from lessexp.stages.forecast import announce_forecast
 from lessexp.stages.preflight import preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
@@ -63,6 +64,7 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
     if experiment.unusable:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
+    announce_forecast(experiment)
     make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     settings = plain(cfg) | {"overrides": overrides_of(run_folder)}
     team.meet()  # from here on the run folder changes

@@ -1,0 +1,258 @@
+"""What a run will take, said before it starts: arithmetic, time, memory and disk.
+
+    FLOP    4 N a token read forward and backward, 2 N a token read forward (`lessexp.stages.cost`)
+    disk    warm-up: 12 bytes for each parameter of the adapter and epoch; a store: its bytes a row for each checkpoint
+    memory  the weights; the adapter with gradient and moments; what autograd keeps of a batch; the answers' logits
+    time    FLOP over what this machine did a second in the artifacts it shares or, without any, in a trial
+
+Artifacts that are there cost nothing. Answers that a benchmark lets the models write are not counted.
+"""
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from lessexp.artifacts import COMPLETE
+from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.gradients.codecs import encode
+from lessexp.models.causal_lm import floating_point_type
+from lessexp.models.shape import ModelShape, shape_of
+from lessexp.reports.tables import with_unit
+from lessexp.stages.configuration import ExperimentError, lora_settings
+from lessexp.stages.cost import forward_flops, training_flops
+from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import say
+
+_SHARE_OF_PRODUCTS = 0.5  # of the speed of bare matrix products that a model reaches
+_TRIAL_SIZE = 1024  # rows and columns of the trial's product
+_TRIAL_SECONDS = 0.2
+_BYTES_OF_STATE = 4 * 3  # a parameter in a checkpoint: value and two moments
+_COPIES_OF_LOGITS = 4  # as computed, in float32, their softmax and its gradient
+_SPARE = 1.05  # files have headers, and a run writes a little besides
+_SECONDS_OF_NOTE = 1.0  # shorter artifacts say nothing about speed
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one run.
+
+    Attributes:
+        flops: estimated arithmetic.
+        bytes_written: under ``artifacts_dir`` and in the run folder.
+        memory_bytes: at the peak, of one process.
+        flops_a_second: of this machine.
+    """
+
+    flops: float
+    bytes_written: int
+    memory_bytes: float
+    flops_a_second: float
+
+    @property
+    def seconds(self) -> float:
+        """Of computing."""
+        return self.flops / self.flops_a_second
+
+
+class Forecaster:
+    """Adds up what the stages of an experiment will take."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.cfg = experiment.cfg
+        self._stages = set(self.cfg.selector.stages)
+
+    @cached_property
+    def shapes(self) -> dict[str, ModelShape]:
+        """Of the selecting and the trained model; a proxy counts as the model that it stands for."""
+        lora = lora_settings(self.cfg)
+        models = {"selection": self.experiment.proxy.model, "trained": self.experiment.model}
+        return {name: shape_of(model.folder, lora, dtype=model.cfg.dtype) for name, model in models.items()}
+
+    def forecast(self) -> Forecast:
+        """For all stages together."""
+        parts = list(self._parts())
+        return Forecast(
+            flops=float(sum(flops for flops, _ in parts)),
+            bytes_written=int(_SPARE * sum(n_bytes for _, n_bytes in parts)),
+            memory_bytes=self._memory(),
+            flops_a_second=self._flops_a_second() * self.experiment.n_processes,
+        )
+
+    def _parts(self) -> Iterator[tuple[float, int]]:
+        """FLOP and bytes of each thing that is to be made."""
+        if "warmup" in self._stages and self._is_missing("warmup", self.experiment.warmup_fields):
+            yield self._warmup()
+        if "gradients" in self._stages:
+            yield from self._gradients()
+        if "representations" in self._stages:
+            yield from self._representations()
+        if "finetune" in self._stages:
+            yield self._finetuning()
+        if "evaluate" in self._stages:
+            rows, _ = self.experiment.tokenized_benchmark_rows
+            n_passes = 2 * (1 if self.experiment.benchmark.metric is None else 2)  # of the base and the tuned model
+            yield forward_flops(self.shapes["trained"].n_adapted_parameters, n_passes * _n_tokens(rows)), 0
+
+    def _is_missing(self, kind: str, fields: dict[str, Any]) -> bool:
+        return not (self.experiment.artifact_folder(kind, fields) / COMPLETE).exists()
+
+    def _warmup(self) -> tuple[float, int]:
+        if self.cfg.warmup.path:  # given, or converted
+            return 0.0, 0
+        shape, epochs = self.shapes["selection"], self.cfg.warmup.training.epochs
+        n_tokens = self.cfg.warmup.fraction * _n_tokens(self.experiment.tokenized_pool) * epochs
+        return (
+            training_flops(shape.n_adapted_parameters, int(n_tokens)),
+            epochs * _BYTES_OF_STATE * shape.n_adapter_parameters,
+        )
+
+    def _gradients(self) -> Iterator[tuple[float, int]]:
+        shape = self.shapes["selection"]
+        target, _ = self.experiment.tokenized_target
+        sides = {
+            "pool_gradients": (self.experiment.pool_gradient_fields, self.experiment.tokenized_pool),
+            "target_gradients": (self.experiment.target_gradient_fields, target),
+        }
+        for kind, (fields, rows) in sides.items():
+            missing = [store for store in self.experiment.stores if self._is_missing(kind, fields(store))]
+            if missing:
+                yield training_flops(shape.n_adapted_parameters, self._n_checkpoints * _n_tokens(rows)), 0
+            for store in missing:
+                proj_dim = store.projection_fields.get("proj_dim", shape.n_adapter_parameters)
+                yield 0.0, len(rows) * self._n_checkpoints * bytes_a_row(proj_dim, store.dtype)
+
+    @property
+    def _n_checkpoints(self) -> int:
+        chosen = self.cfg.warmup.checkpoints
+        if chosen is not None:
+            return len(chosen)
+        return 1 if self.cfg.warmup.fraction == 0 else self.cfg.warmup.training.epochs
+
+    def _representations(self) -> Iterator[tuple[float, int]]:
+        shape, dtype = self.shapes["selection"], self.cfg.selector.representations.dtype
+        target, _ = self.experiment.tokenized_target
+        sides = {
+            "pool": (self.experiment.pool_representation_fields, self.experiment.tokenized_pool),
+            "target": (self.experiment.target_representation_fields, target),
+        }
+        for side in self.cfg.selector.representations.rows_of:
+            fields, rows = sides[side]
+            if self._is_missing(f"{side}_representations", fields):
+                flops = forward_flops(shape.n_parameters, _n_tokens(rows))
+                yield flops, len(rows) * bytes_a_row(shape.hidden_size, dtype)
+
+    def _finetuning(self) -> tuple[float, int]:
+        shape, rows = self.shapes["trained"], self.experiment.tokenized_pool
+        n_tokens = self.experiment.n_selected / len(rows) * _n_tokens(rows) * self.cfg.finetune.training.epochs
+        return training_flops(shape.n_adapted_parameters, int(n_tokens)), 4 * shape.n_adapter_parameters
+
+    def _memory(self) -> float:
+        """The largest of what training and features need at once."""
+        longest = int(lengths_of(self.experiment.tokenized_pool).max())
+        budget = self.cfg.gradients.tokens_per_batch
+        n_features = longest if budget == "auto" else max(budget, longest)  # auto takes what is free
+        needs: list[float] = [0.0]
+        # Libraries and rows are there already; on a GPU they take none of its memory.
+        there = psutil.Process().memory_info().rss if torch.device(self.experiment.device).type == "cpu" else 0
+        if "gradients" in self._stages:
+            needs.append(self._batch("selection", n_features))
+        if self._stages & {"warmup", "finetune"}:
+            largest = min(self.cfg.micro_batch_size, self.cfg.finetune.training.batch_size)
+            needs.append(self._batch("trained", largest * longest))
+        if "representations" in self._stages:
+            needs.append(self._weights("selection"))
+        return float(there + max(needs))
+
+    def _weights(self, which: str) -> int:
+        model = self.experiment.model if which == "trained" else self.experiment.proxy.model
+        return self.shapes[which].n_parameters * floating_point_type(model.cfg.dtype).itemsize
+
+    def _batch(self, which: str, n_tokens: int) -> float:
+        shape = self.shapes[which]
+        logits = _COPIES_OF_LOGITS * 4 * shape.vocabulary * self._share_of_labels
+        state = (4 + _BYTES_OF_STATE) * shape.n_adapter_parameters
+        return self._weights(which) + state + n_tokens * (shape.saved_bytes_a_token + logits)
+
+    @cached_property
+    def _share_of_labels(self) -> float:
+        """Tokens that are answers, among all tokens of some rows of the pool."""
+        rows = self.experiment.tokenized_pool[:100]
+        n_labels = sum(label >= 0 for row in rows for label in row.labels)
+        return n_labels / sum(len(row.labels) for row in rows)
+
+    def _flops_a_second(self) -> float:
+        return _speed_so_far(Path(self.cfg.artifacts_dir).expanduser()) or trial_speed(self.experiment.device)
+
+
+def _n_tokens(rows: ArrowSequence[TokenizedRow]) -> int:
+    return int(lengths_of(rows).sum())
+
+
+def bytes_a_row(proj_dim: int, dtype: str) -> int:
+    """Of a store, its scale and norm included."""
+    encoded = encode(torch.ones(1, proj_dim), dtype)
+    return sum(part.numel() * part.element_size() for part in vars(encoded).values())
+
+
+def _speed_so_far(artifacts: Path) -> float | None:
+    """Median of FLOP over seconds of what was built here."""
+    found = []
+    for complete in artifacts.glob(f"*/*/{COMPLETE}"):
+        built = json.loads(complete.read_text())
+        if built["seconds"] > _SECONDS_OF_NOTE and built["record"].get("flops", 0) > 0:
+            found.append(built["record"]["flops"] / built["seconds"])
+    return statistics.median(found) if found else None
+
+
+def trial_speed(device: str) -> float:
+    """FLOP a second that a model may reach on a device, from a few matrix products."""
+    dtype = torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+    square = torch.ones(_TRIAL_SIZE, _TRIAL_SIZE, dtype=dtype, device=device)
+    square @ square
+    n, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < _TRIAL_SECONDS:
+        (square @ square)[0, 0].item()  # waits for the device
+        n += 1
+    return _SHARE_OF_PRODUCTS * 2 * _TRIAL_SIZE**3 * n / elapsed
+
+
+def announce_forecast(experiment: Experiment) -> None:
+    """Say what the run will take, and stop where the disk will not hold it.
+
+    Raises:
+        ExperimentError: there is less room than the run will fill.
+    """
+    forecast = Forecaster(experiment).forecast()
+    say(
+        f"forecast: {with_unit(forecast.flops, 'FLOP')}, {_duration(forecast.seconds)} on this machine, "
+        f"{with_unit(forecast.memory_bytes, 'B')} of memory, {with_unit(forecast.bytes_written, 'B')} on disk"
+    )
+    place = _existing(Path(experiment.cfg.artifacts_dir).expanduser().absolute())
+    free = shutil.disk_usage(place).free
+    if free < forecast.bytes_written:
+        raise ExperimentError(
+            f"the run will write {with_unit(forecast.bytes_written, 'B')} and {place} has room for "
+            f"{with_unit(free, 'B')}; set artifacts_dir to a larger disk, or lower proj_dim or datastore.dtype"
+        )
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _duration(seconds: float | int) -> str:
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
