@@ -78,7 +78,7 @@ def _base_answers(
         write_json(folder / _ANSWERS, {"scores": scores, "predictions": predictions})
         return {"n_rows": len(rows), "flops": flops}
 
-    return experiment.build("base_answers", _base_fields(experiment, rows), build)
+    return experiment.shelf.build("base_answers", _base_fields(experiment, rows), build)
 
 
 def _summaries(

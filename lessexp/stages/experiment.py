@@ -3,7 +3,7 @@
 Stages share nothing in memory but this: each reads what it needs from here and from files.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,6 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
-from lessexp.artifacts import Artifact, Order, artifact_key, build_once, build_together
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import sampled
 from lessexp.data.rows import Row, fingerprint
@@ -29,8 +28,8 @@ from lessexp.stages.configuration import instantiate, lora_settings, plain
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
-from lessexp.stages.progress import say
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
+from lessexp.stages.shelf import Shelf
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.training.imports import ImportedWarmup
 
@@ -49,6 +48,7 @@ class Experiment:
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
         cfg.paths.run = str(run_folder)
+        self.shelf = Shelf(Path(cfg.artifacts_dir).expanduser().absolute())
         self.preparation = preparation(cfg)
         self.device = device_of(cfg.device, team)
         self.selected_file = run_folder / "selected.jsonl"
@@ -81,7 +81,7 @@ class Experiment:
     def proxy(self) -> ProxyInUse:
         """The stand-in for the selection model, if one is asked for."""
         whole = self._model(self.cfg.selection_model)
-        return ProxyInUse(self.cfg, whole, lambda: self.tokenized_pool, self.build)
+        return ProxyInUse(self.cfg, whole, lambda: self.tokenized_pool, self.shelf.build)
 
     @property
     def has_space_of_its_own(self) -> bool:
@@ -268,15 +268,11 @@ class Experiment:
         """All that determines a store of the target's representations."""
         return self._representation_fields(fingerprint(self.target)) | self._target_length
 
-    def artifact_folder(self, kind: str, fields: dict[str, Any]) -> Path:
-        """Place of an artifact."""
-        return Path(self.cfg.artifacts_dir).expanduser().absolute() / kind / artifact_key(fields)
-
     def set_artifact_paths(self) -> None:
         """Fill in ``paths``, so that a selector's configuration can refer to what its stages build."""
         for stage in self.cfg.selector.stages:
             for kind, fields in self._built_by(stage).items():
-                self.cfg.paths[kind] = str(self.artifact_folder(kind, fields))
+                self.cfg.paths[kind] = str(self.shelf.folder(kind, fields))
         if self.cfg.warmup.importer is None:
             self.cfg.paths.warmup = self.cfg.warmup.path or self.cfg.paths.warmup
 
@@ -297,19 +293,3 @@ class Experiment:
                 }
             case _:
                 return {}
-
-    def build(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """Build an artifact of this experiment, or take what is there; the process that comes first builds it."""
-        return build_once(
-            self.artifact_folder(kind, fields), fields, builder, announce=lambda text: say(f"{kind}: {text}")
-        )
-
-    def build_by_all(self, kind: str, fields: dict[str, Any], builder: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """As `build`, by all processes of the team together."""
-        [artifact] = build_together(
-            [Order(self.artifact_folder(kind, fields), fields)],
-            lambda orders: [builder(orders[0].folder)],
-            announce=lambda text: say(f"{kind}: {text}"),
-            team=self.team,
-        )
-        return artifact

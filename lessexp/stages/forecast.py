@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -91,7 +90,7 @@ class Forecaster:
 
     def _parts(self) -> Iterator[tuple[float, int]]:
         """FLOP and bytes of each thing that is to be made."""
-        if "warmup" in self._stages and self._is_missing("warmup", self.experiment.warmup_fields):
+        if "warmup" in self._stages and self.experiment.shelf.lacks("warmup", self.experiment.warmup_fields):
             yield self._warmup()
         if "gradients" in self._stages:
             yield from self._gradients()
@@ -103,9 +102,6 @@ class Forecaster:
             rows, _ = self.experiment.tokenized_benchmark_rows
             n_passes = 2 * (1 if self.experiment.benchmark.metric is None else 2)  # of the base and the tuned model
             yield forward_flops(self.shapes["trained"].n_adapted_parameters, n_passes * _n_tokens(rows)), 0
-
-    def _is_missing(self, kind: str, fields: dict[str, Any]) -> bool:
-        return not (self.experiment.artifact_folder(kind, fields) / COMPLETE).exists()
 
     def _warmup(self) -> tuple[float, int]:
         if self.cfg.warmup.path:  # given, or converted
@@ -125,7 +121,7 @@ class Forecaster:
             "target_gradients": (self.experiment.target_gradient_fields, target),
         }
         for kind, (fields, rows) in sides.items():
-            missing = [store for store in self.experiment.stores if self._is_missing(kind, fields(store))]
+            missing = [store for store in self.experiment.stores if self.experiment.shelf.lacks(kind, fields(store))]
             if missing:
                 yield training_flops(shape.n_adapted_parameters, self._n_checkpoints * _n_tokens(rows)), 0
             for store in missing:
@@ -148,7 +144,7 @@ class Forecaster:
         }
         for side in self.cfg.selector.representations.rows_of:
             fields, rows = sides[side]
-            if self._is_missing(f"{side}_representations", fields):
+            if self.experiment.shelf.lacks(f"{side}_representations", fields):
                 flops = forward_flops(shape.n_parameters, _n_tokens(rows))
                 yield flops, len(rows) * bytes_a_row(shape.hidden_size, dtype)
 
@@ -192,7 +188,7 @@ class Forecaster:
         return n_labels / sum(len(row.labels) for row in rows)
 
     def _flops_a_second(self) -> float:
-        return _speed_so_far(Path(self.cfg.artifacts_dir).expanduser()) or trial_speed(self.experiment.device)
+        return _speed_so_far(self.experiment.shelf.root) or trial_speed(self.experiment.device)
 
 
 def _n_tokens(rows: ArrowSequence[TokenizedRow]) -> int:
@@ -238,7 +234,7 @@ def announce_forecast(experiment: Experiment) -> None:
         f"forecast: {with_unit(forecast.flops, 'FLOP')}, {_duration(forecast.seconds)} on this machine, "
         f"{with_unit(forecast.memory_bytes, 'B')} of memory, {with_unit(forecast.bytes_written, 'B')} on disk"
     )
-    place = _existing(Path(experiment.cfg.artifacts_dir).expanduser().absolute())
+    place = _existing(experiment.shelf.root)
     free = shutil.disk_usage(place).free
     if free < forecast.bytes_written:
         raise ExperimentError(

@@ -77,7 +77,7 @@ def _fill(
     cfg, device = experiment.cfg, experiment.device
     rows = sort_by_length(side.rows)
     checkpoints = checkpoint_folders(cfg)
-    settings = {experiment.artifact_folder(side.kind, side.fields(store)): store for store in experiment.stores}
+    settings = {experiment.shelf.folder(side.kind, side.fields(store)): store for store in experiment.stores}
     projectors = ProjectorStack([instantiate(settings[order.folder].projection) for order in orders])
 
     def store_for(order: Order, proj_dim: int) -> StoreInProgress:
@@ -145,7 +145,7 @@ def _build(experiment: Experiment, load_model: Callable[[], PeftModel], side: Si
     orders = []
     for settings in experiment.stores:
         fields = side.fields(settings)
-        orders.append(Order(experiment.artifact_folder(side.kind, fields), fields))
+        orders.append(Order(experiment.shelf.folder(side.kind, fields), fields))
     own, *_ = build_together(
         orders,
         partial(_fill, experiment, load_model, side),

@@ -19,12 +19,13 @@ from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import training_flops
 from lessexp.stages.model_in_use import ModelInUse, ModelStep
 from lessexp.stages.progress import say
+from lessexp.stages.shelf import Builder
 
 KIND, ALIGNED_KIND = "proxy", "aligned_proxy"
 NO_PROXY = {"steps": []}  # what determines a model that stands for itself
 _ALTERS_NO_NUMBER = (("probes", "tokens_per_batch"), ("factors", "moment_bytes"))
 
-Build = Callable[[str, dict[str, Any], Callable[[Path], dict[str, Any]]], Artifact]
+Build = Callable[[str, dict[str, Any], Builder], Artifact]
 """Builds an artifact of a kind from what determines it, or takes the one that is there."""
 
 

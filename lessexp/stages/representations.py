@@ -125,7 +125,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
     artifacts = {}
     for name in settings.rows_of:
         side = _SIDES[name](experiment)
-        built = experiment.build_by_all(side.kind, side.fields, partial(_fill, experiment, load, side))
+        built = experiment.shelf.build_by_all(
+            side.kind, side.fields, partial(_fill, experiment, load, side), team=experiment.team
+        )
         store = GradientDatastore.open(built.folder, provenance=side.fields)
         if side.subtask_of:
             _require_all(store)

@@ -32,7 +32,7 @@ def _import(experiment: Experiment, imported: ImportedWarmup) -> Artifact:
         say(f"warmup: {n_checkpoints} checkpoints of {imported.root} are imported")
         return {"n_checkpoints": n_checkpoints, "flops": 0}
 
-    return experiment.build("warmup", experiment.warmup_fields, build)
+    return experiment.shelf.build("warmup", experiment.warmup_fields, build)
 
 
 def _untrained(experiment: Experiment) -> Artifact:
@@ -44,7 +44,7 @@ def _untrained(experiment: Experiment) -> Artifact:
         write_untrained(folder, model, training_settings(cfg.warmup.training), seed=cfg.seed)
         return {"n_rows": 0, "flops": 0}
 
-    return experiment.build("warmup", experiment.warmup_fields, build)
+    return experiment.shelf.build("warmup", experiment.warmup_fields, build)
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -88,4 +88,5 @@ def run(experiment: Experiment) -> dict[str, Any]:
         n_tokens = settings.epochs * int(lengths_of(rows).sum())
         return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
 
-    return {"artifacts": {"warmup": experiment.build_by_all("warmup", experiment.warmup_fields, build)}}
+    built = experiment.shelf.build_by_all("warmup", experiment.warmup_fields, build, team=experiment.team)
+    return {"artifacts": {"warmup": built}}

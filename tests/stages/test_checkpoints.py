@@ -25,7 +25,7 @@ def test_a_choice_of_checkpoints_scores_by_them_alone_with_weights_that_sum_to_o
     part = scores_by_checkpoint(two)
     assert part["checkpoint"] == [1] * 24 + [2] * 24
     assert part["example_id"] == whole["example_id"][:48]
-    folder = all_of_them.artifact_folder("warmup", all_of_them.warmup_fields)
+    folder = all_of_them.shelf.folder("warmup", all_of_them.warmup_fields)
     rates = [read_trainer_state(epoch_folder(folder, epoch)).mean_learning_rate for epoch in (1, 2, 3)]
     grown = sum(rates) / sum(rates[:2])
     assert part["sums"] == pytest.approx([score * grown for score in whole["sums"][:48]], rel=1e-5)
