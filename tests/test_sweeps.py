@@ -82,11 +82,18 @@ def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missi
     assert read_results(folder / "1")["fraction"] == 0.75
 
 
+LAUNCHERS = {
+    "hydra_joblib_launcher": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "hydra_submitit_launcher": ["hydra/launcher=submitit_local"],
+    "hydra_ray_launcher": ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+}
+
+
 @pytest.mark.slow
-def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path):  # noqa: F811
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = sweep(tmp_path / "sweep", *places, "fraction=0.25,0.5", *parallel)
+@pytest.mark.parametrize("plugin", LAUNCHERS)
+def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path, plugin):  # noqa: F811
+    pytest.importorskip(f"hydra_plugins.{plugin}")
+    done = sweep(tmp_path / "sweep", *places, "fraction=0.25,0.5", *LAUNCHERS[plugin])
     assert done.returncode == 0, done.stderr
     results = [read_results(tmp_path / "sweep" / name) for name in ("0", "1")]
     for stage, kind in (("warmup", "warmup"), ("gradients", "pool_gradients"), ("gradients", "target_gradients")):
