@@ -19,6 +19,8 @@ from lessexp.stages.finished import is_finished
 from lessexp.stages.preflight import preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
+from lessexp.stages.run_folder import held
+from lessexp.stages.storage import refusals_explained
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
     "warmup": warmup.run,
@@ -33,7 +35,7 @@ STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
 
 
 def run(cfg: DictConfig, run_folder: Path) -> Experiment:
-    """Check the experiment, then run its selector's stages.
+    """Check the experiment, then run its selector's stages; another process in the same folder has to wait.
 
     Args:
         cfg: the composed configuration.
@@ -41,8 +43,16 @@ def run(cfg: DictConfig, run_folder: Path) -> Experiment:
 
     Returns:
         The experiment, with the rows it has read.
+
+    Raises:
+        StorageError: a file cannot be written; the file, the folder and its key are named.
     """
     quieten_libraries()
+    with refusals_explained(cfg, run_folder), held(run_folder, announce=say):
+        return _run(cfg, run_folder)
+
+
+def _run(cfg: DictConfig, run_folder: Path) -> Experiment:
     experiment = Experiment(cfg, run_folder)
     if is_finished(cfg, run_folder):
         say(f"{run_folder} is finished and stays as it is")
