@@ -14,6 +14,10 @@ from omegaconf import DictConfig
 
 import lessexp.pipeline
 from lessexp.errors import UserError
+from lessexp.interruption import Stopped, stopping_at_once
+from lessexp.stages.run_folder import register_resolver
+
+register_resolver()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -21,7 +25,11 @@ def main(cfg: DictConfig) -> None:
     """Run the experiment; the last line printed is its folder."""
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        lessexp.pipeline.run(cfg, run_folder)
+        with stopping_at_once():
+            lessexp.pipeline.run(cfg, run_folder)
+    except Stopped as stopped:
+        print(f"Stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra goes on with the other jobs and reports the failure at the end
