@@ -4,7 +4,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from lessexp.stages.run_folder import claimed, held, register_resolver
+from lessexp.stages.run_folder import FolderCheck, claimed, held, register_resolver
 from lessexp.stages.storage import StorageError
 
 
@@ -24,6 +24,25 @@ def test_where_no_folder_can_be_made_the_key_is_named(tmp_path):
     (tmp_path / "outputs").write_text("a file")
     with pytest.raises(StorageError, match=r"12-00-00: .*; set hydra\.run\.dir"):
         claimed(tmp_path / "outputs" / "12-00-00")
+
+
+@pytest.mark.parametrize("start", ["on_run_start", "on_multirun_start"])
+@pytest.mark.parametrize("name", ["outputs/run", "${claimed:outputs/run}"])
+def test_a_run_or_sweep_without_a_folder_ends_in_one_sentence(tmp_path, monkeypatch, start, name):
+    monkeypatch.chdir(tmp_path)
+    register_resolver()
+
+    def begin():
+        config = OmegaConf.create({"hydra": {"run": {"dir": name}, "sweep": {"dir": name}}})
+        getattr(FolderCheck(), start)(config=config)
+
+    begin()
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["run"]
+    (tmp_path / "outputs" / "run").rmdir()
+    (tmp_path / "outputs").rmdir()
+    (tmp_path / "outputs").write_text("a file")
+    with pytest.raises(SystemExit, match=rf"Error: {tmp_path}/outputs/run: .*; set hydra\.run\.dir"):
+        begin()
 
 
 def claim_and_work(folder, named, meeting, claims, order):
