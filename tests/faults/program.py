@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 
+import lessexp.pipeline  # noqa: F401  (imported here once, not in every process)
 from tests.stages.conftest import SHRUNK
 
 ROOT = Path(__file__).parents[2]
