@@ -14,7 +14,11 @@ from omegaconf import DictConfig
 
 import lessexp.worker
 from lessexp.errors import UserError
+from lessexp.interruption import Stopped, stopping_at_once
 from lessexp.processes import is_follower
+from lessexp.stages.run_folder import register_resolver
+
+register_resolver()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -24,7 +28,11 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN and "TORCHELASTIC_RUN_ID" in os.environ:
         sys.exit("Error: torchrun starts the processes of one run; start a sweep by python, with trainer.processes=...")
     try:
-        lessexp.worker.run(cfg, run_folder)
+        with stopping_at_once():
+            lessexp.worker.run(cfg, run_folder)
+    except Stopped as stopped:
+        print(f"Stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra goes on with the other jobs and reports the failure at the end

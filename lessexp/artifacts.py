@@ -2,7 +2,7 @@
 
     artifacts/warmup/3f2a…/key.json    what the hash stands for
                           /spent.json  seconds of attempts that failed
-                          /COMPLETE    written last; holds what building cost
+                          /COMPLETE    written last; holds what building cost and the hash of every file
     artifacts/warmup/3f2a….lock        held by the run that builds it
 
 A folder without ``COMPLETE`` is half-built: the next run goes on with what is there.
@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from lessexp.files import write_json
 from lessexp.processes import ALONE, Team
+from lessexp.wholeness import COMPLETE, check_whole, hashes_in, read_complete
 
-COMPLETE = "COMPLETE"
 _SPENT = "spent.json"
 
 
@@ -96,7 +96,12 @@ def build_together(
         build: fills the folders it is given, going on with what a stopped run left; returns a JSON record for each.
         announce: gets one sentence for each artifact that is reused or that another run is building.
         team: of processes that each call this and are all to be in ``build``.
+
+    Raises:
+        DamageError: an artifact that is there does not hold what was written.
     """
+    if team.from_leader(all((order.folder / COMPLETE).exists() for order in orders)):
+        return [_reuse(order, announce) for order in orders]  # needs no lock, so the folder may be read-only
     with contextlib.ExitStack() as locks:
         if team.is_leader:
             # Every run takes its locks in the same order, so no two wait for each other.
@@ -125,7 +130,8 @@ def _lock(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
 
 
 def _reuse(order: Order, announce: Callable[[str], None]) -> Artifact:
-    stored = json.loads((order.folder / COMPLETE).read_text())
+    check_whole(order.folder)
+    stored = read_complete(order.folder)
     announce(f"reusing {order.folder} (built in {stored['seconds']:.0f} s)")
     return Artifact(order.folder, order.folder.name, True, stored["seconds"], stored["record"])
 
@@ -148,14 +154,16 @@ def _timed(
         records = build(orders)
     except BaseException:
         if team.is_leader:
-            for order in orders:
-                write_json(order.folder / _SPENT, {"seconds": seconds(order)})
+            with contextlib.suppress(OSError):  # on a full disk: what failed is what is to be told
+                for order in orders:
+                    write_json(order.folder / _SPENT, {"seconds": seconds(order)})
         raise
     artifacts = {}
     for order, record in zip(orders, records, strict=True):
         built = Artifact(order.folder, order.folder.name, False, seconds(order), record)
         if team.is_leader:
-            write_json(order.folder / COMPLETE, {"seconds": built.seconds, "record": record})
+            complete = {"seconds": built.seconds, "record": record, "sha256": hashes_in(order.folder)}
+            write_json(order.folder / COMPLETE, complete)
         artifacts[order.folder] = built
     team.meet()
     return artifacts

@@ -1,17 +1,71 @@
 """Files that appear whole or not at all, and hashes of what they hold."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Let a file or a folder appear whole or not at all.
+
+    Args:
+        path: its place; what is there is replaced.
+
+    Yields:
+        Where to write it; at the end of the block it is renamed.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; ``filename`` is ``path``, and nothing of it is left.
+    """
+    partial = path.with_name(path.name + ".partial")
+    _remove(partial)  # of a process that was killed
+    try:
+        yield partial
+        if path.is_dir():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        code = _error_number(error)
+        if code is None or _names_another_file(error, partial):
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _error_number(error: Exception) -> int | None:
+    """The operating system's number of an error; safetensors and Arrow give it in their text alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"(?:os error|errno) (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def _names_another_file(error: Exception, path: Path) -> bool:
+    named = getattr(error, "filename", None)
+    return isinstance(named, str) and not Path(named).is_relative_to(path)
+
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record beside its place, then rename it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Write a record as JSON; raises as `written_whole` does."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

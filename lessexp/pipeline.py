@@ -1,6 +1,7 @@
 """The stages of a run in their order, each measured."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,10 @@ from lessexp.stages.forecast import announce_forecast
 from lessexp.stages.preflight import preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
+from lessexp.stages.run_folder import held
+from lessexp.stages.storage import refusals_explained
 
-BY_ALL = {
-    "warmup",
-    "gradients",
-    "representations",
-    "finetune",
-}  # stages that all processes work on, not the leader alone
+BY_ALL = {"warmup", "gradients", "representations", "finetune"}  # stages of all processes, not of the leader alone
 
 STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
     "warmup": warmup.run,
@@ -42,7 +40,7 @@ STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
 
 
 def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
-    """Check the experiment, then run its selector's stages.
+    """Check the experiment, then run its selector's stages; another run in the same folder has to wait.
 
     Args:
         cfg: the composed configuration.
@@ -51,8 +49,16 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
 
     Returns:
         The experiment, with the rows it has read.
+
+    Raises:
+        StorageError: a file cannot be written; the file, the folder and its key are named.
     """
     quieten_libraries()
+    with refusals_explained(cfg, run_folder), held(run_folder, announce=say) if team.is_leader else nullcontext():
+        return _run(cfg, run_folder, team)
+
+
+def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
     experiment = Experiment(cfg, run_folder, team)
     if is_finished(cfg, run_folder):
         say(f"{run_folder} is finished and stays as it is")

@@ -6,6 +6,7 @@ that share a file system. Process 0 leads: it alone writes what there is once.
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import torch.distributed
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from lessexp.errors import UserError
+from lessexp.interruption import Stopped
 
 Item = TypeVar("Item")
 _SLURM_SIZE = "SLURM_STEP_NUM_TASKS"  # srun sets it; a batch script's own SLURM_NTASKS starts nothing
@@ -166,10 +168,21 @@ def start_workers(run_folder: Path, n: int) -> None:
 
     Raises:
         ProcessError: one of them failed; what went wrong is on the terminal.
+        Stopped: a signal came, and they have ended.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))} | os.environ
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
     command += ["-m", "lessexp.worker", str(run_folder)]
-    code = subprocess.run(command, env=threads, check=False).returncode
-    if code:
+    process = subprocess.Popen(command, env=threads)
+    stopped = None
+    while process.poll() is None:
+        try:
+            process.wait()
+        except Stopped as signalled:  # Ctrl-C reaches the others too, and they finish their shards
+            stopped = signalled
+            if signalled.number == signal.SIGTERM:
+                process.terminate()
+    if stopped:
+        raise stopped
+    if code := process.returncode:
         raise ProcessError(f"one of {n} processes failed (exit code {code}), see above; run again to go on")

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import lessexp.pipeline
 from lessexp.errors import UserError
+from lessexp.interruption import Stopped, stopping_at_once
 from lessexp.processes import is_started_with_others, joined, n_to_start, start_workers
 from lessexp.stages.composition import settings_file
 from lessexp.stages.progress import console
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
     """Work on the run of the folder given; a sentence if it cannot be done."""
     [folder] = map(Path, sys.argv[1:] if arguments is None else arguments)
     try:
-        run(OmegaConf.load(settings_file(folder)), folder)
+        with stopping_at_once():
+            run(OmegaConf.load(settings_file(folder)), folder)
+    except Stopped as stopped:
+        sys.exit(stopped.exit_code)
     except UserError as error:
         return f"Error: {error}"
     return None

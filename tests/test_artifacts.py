@@ -1,5 +1,7 @@
 import json
 import multiprocessing
+import os
+import signal
 import time
 
 import pytest
@@ -104,3 +106,56 @@ def test_of_two_processes_at_once_one_builds_and_the_other_waits_and_reuses(tmp_
     assert [process.exitcode for process in processes] == [0, 0]
     assert sorted(results.get() for _ in processes) == [False, True]
     assert (tmp_path / "key" / "built").read_text() == "x"
+
+
+def build_slowly(folder, meeting, results):
+    def builder(folder):
+        with (folder / "built").open("a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        return {}
+
+    meeting.wait()
+    results.put(build_once(folder, {}, builder, announce=lambda sentence: None).reused)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_of_eight_processes_at_once_one_builds_and_seven_reuse(tmp_path):
+    context = multiprocessing.get_context("fork")
+    results, meeting = context.SimpleQueue(), context.Barrier(8)
+    processes = [context.Process(target=build_slowly, args=(tmp_path / "key", meeting, results)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert sorted(results.get() for _ in processes) == [False] + [True] * 7
+    assert (tmp_path / "key" / "built").read_text() == "x"
+
+
+def build_and_be_killed(folder):
+    def builder(folder):
+        (folder / "half").write_text("done so far")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    build_once(folder, {}, builder, announce=lambda sentence: None)
+
+
+def test_the_lock_of_a_dead_process_keeps_nobody_waiting(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=build_and_be_killed, args=(tmp_path / "key",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert (tmp_path / "key.lock").exists()
+    resumed, said = build(tmp_path / "key", lambda folder: {"found": (folder / "half").read_text()})
+    assert said == [] and resumed.record == {"found": "done so far"}
+
+
+def test_what_failed_is_told_even_where_the_time_it_took_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(path, record):
+        if path.name == "spent.json":
+            raise OSError("full")
+
+    monkeypatch.setattr("lessexp.artifacts.write_json", refuse)
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(tmp_path / "key", fail)

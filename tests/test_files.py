@@ -1,9 +1,11 @@
+import errno
 import hashlib
 import json
 
 import pytest
+from safetensors import SafetensorError
 
-from lessexp.files import sha256_of, sha256_of_all, write_json
+from lessexp.files import sha256_of, sha256_of_all, write_json, written_whole
 
 
 def test_a_record_comes_back_and_nothing_else_is_left(tmp_path):
@@ -26,3 +28,40 @@ def test_hashes_are_those_of_the_bytes_and_several_files_count_in_their_order(tm
     assert sha256_of(first) == hashlib.sha256(b"one").hexdigest()
     together = hashlib.sha256(hashlib.sha256(b"one").digest() + hashlib.sha256(b"two").digest()).hexdigest()
     assert sha256_of_all([first, second]) == together != sha256_of_all([second, first])
+
+
+def test_a_folder_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "old").write_text("1")
+    (tmp_path / "adapter.partial").mkdir()
+    (tmp_path / "adapter.partial" / "of a process that was killed").write_text("1")
+    with written_whole(tmp_path / "adapter") as partial:
+        partial.mkdir()
+        (partial / "new").write_text("2")
+        assert (tmp_path / "adapter" / "old").exists()
+    assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+    ids=["Python", "safetensors", "Arrow"],
+)
+def test_a_refusal_names_the_file_and_leaves_nothing_of_it(tmp_path, error):
+    path = tmp_path / "moments.safetensors"
+    with pytest.raises(OSError, match="No space left") as refused, written_whole(path) as partial:
+        partial.write_text("half")
+        raise error
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as error, written_whole(tmp_path / "a"):
+        (tmp_path / "rows").read_text()
+    assert error.value.filename == str(tmp_path / "rows")

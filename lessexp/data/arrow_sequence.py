@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.ipc
 from jaxtyping import Int64
 
+from lessexp.files import written_whole
+
 Item = TypeVar("Item")
 
 ROWS_PER_BATCH = 1000  # of a record batch on disk, and decoded at once; a few MB
@@ -125,14 +127,9 @@ def ids_of(rows: Sequence) -> list[str]:
 
 def write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Write record batches as an Arrow stream, the format of ``datasets``; the file appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pa.ipc.new_stream(str(partial), schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as partial, pa.ipc.new_stream(str(partial), schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 def open_mapped(

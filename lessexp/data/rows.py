@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet
 
 from lessexp.errors import MissingFileError, UserError
+from lessexp.files import written_whole
 
 ROLES = ("system", "user", "assistant")
 _PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
@@ -223,15 +224,9 @@ def read_rows(paths: Sequence[str | os.PathLike], *, is_target: bool = False) ->
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
     """Write rows as JSON lines; the file appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for row in rows:
-                file.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(Path(path)) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row.to_json(), ensure_ascii=False) + "\n")
 
 
 def subtask_names(target: Iterable[Row]) -> list[str]:

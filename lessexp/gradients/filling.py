@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lessexp.artifacts import COMPLETE, Order
+from lessexp.artifacts import Order
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.memory import Batches, Features
+from lessexp.interruption import finishing_pieces
 from lessexp.processes import ALONE, Team
+from lessexp.wholeness import COMPLETE, check_whole
 
 _SHARDS_IN_FLIGHT = 2  # written in the background while the next is computed; bounds memory
 
@@ -50,6 +52,9 @@ def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]
     Args:
         order: of the store to be filled.
         checkpoint_hashes: its manifest's; the same settings may have been trained twice.
+
+    Raises:
+        DamageError: one of them does not hold what was written.
     """
     found = []
     for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
@@ -58,6 +63,7 @@ def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]
         if complete.parent != order.folder and fields | free == {**order.fields} | free:
             store = GradientDatastore.open(complete.parent)
             if checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
+                check_whole(store.root)
                 found.append(Donor(store))
     return found
 
@@ -152,6 +158,9 @@ def fill_stores(
 
     Returns:
         The finished stores.
+
+    Raises:
+        Stopped: a signal came; the shard that was being computed then is written.
     """
     manifest = stores[0].writer.manifest
     missing = {
@@ -166,7 +175,7 @@ def fill_stores(
     for checkpoint, shards in missing.items():
         features_here = cache(lambda checkpoint=checkpoint: features_at(checkpoint))
         advance(sum(len(manifest.shard_rows(shard)) for shard in range(manifest.n_shards) if shard not in set(shards)))
-        with _in_background() as submit:
+        with finishing_pieces("shard") as stop_if_asked, _in_background() as submit:
             for shard in team.share(shards):
                 lacking = _lacking(stores, checkpoint, shard)
                 held = manifest.of_shard(shard, rows)
@@ -179,6 +188,7 @@ def fill_stores(
                 for store, part in zip(stores, parts, strict=True):
                     if store in lacking:
                         submit(store.write, checkpoint, shard, fresh, part)
+                stop_if_asked()
     team.meet()
     if team.is_leader:
         for store in stores:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lessexp.files import write_json
+from lessexp.files import write_json, written_whole
 from lessexp.models.linear_layers import layers_named
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import LowRankLinear
@@ -106,7 +106,8 @@ def write_compression(folder: Path, compression: Compression) -> None:
         for name, factors in compression.factors.items()
         for part in ("up", "down")
     }
-    save_file(tensors, folder / FACTORS_FILE)
+    with written_whole(folder / FACTORS_FILE) as partial:
+        save_file(tensors, partial)
     layers = [asdict(layer) for layer in compression.layers]
     write_json(folder / REPORT_FILE, {"sparsity": compression.sparsity, "layers": layers})
 

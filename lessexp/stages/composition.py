@@ -12,6 +12,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
 from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.run_folder import register_resolver
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -53,14 +54,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def new_run_folder() -> Path:
-    """A folder that does not exist yet, where ``run.py`` would put a run of this moment."""
+    """A new folder, where ``run.py`` would put a run of this moment."""
     setup_globals()  # the time of day in the folder's name
-    folder = Path(OmegaConf.load(conf_folder() / "config.yaml").hydra.run.dir).absolute()
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+    register_resolver()
+    return Path(OmegaConf.load(conf_folder() / "config.yaml").hydra.run.dir).absolute()
 
 
 def cut_after(cfg: DictConfig, stage: str) -> None:

@@ -19,7 +19,7 @@ from lessexp.evaluation.answer_nll import answer_nll
 from lessexp.evaluation.base import Advance, Examinee
 from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
-from lessexp.files import write_json
+from lessexp.files import write_json, written_whole
 from lessexp.models.lora import copy_into, read_adapter
 from lessexp.stages.configuration import plain
 from lessexp.stages.cost import forward_flops
@@ -112,7 +112,7 @@ def _pool_leaks(experiment: Experiment) -> dict[str, int]:
     selected = {row.example_id for row in read_rows([experiment.selected_file])}
     found: set[str] = set()
     texts = ((row.example_id, (content for _, content in row.messages)) for row in experiment.pool)
-    with (experiment.run_folder / "leaks.jsonl").open("w", encoding="utf-8") as file:
+    with written_whole(experiment.run_folder / "leaks.jsonl") as partial, partial.open("w", encoding="utf-8") as file:
         for leak in index.leaks(texts):
             found.add(leak.found_in)
             line = asdict(leak) | {"selected": leak.found_in in selected}
@@ -147,7 +147,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     with progress_bar("evaluation of the tuned model", total=passes * len(rows)) as advance:
         scores, predictions = _examine(experiment, model, rows, advance)
     answers["tuned"] = {"scores": scores, "predictions": predictions}
-    with (experiment.run_folder / "predictions.jsonl").open("w", encoding="utf-8") as file:
+    path = experiment.run_folder / "predictions.jsonl"
+    with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for name, given in answers.items():
             for prediction in given["predictions"]:
                 file.write(json.dumps({"model": name, **prediction}, ensure_ascii=False) + "\n")

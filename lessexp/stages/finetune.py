@@ -4,6 +4,7 @@ from typing import Any
 
 from lessexp.data.source import RowFiles
 from lessexp.data.tokenize import lengths_of
+from lessexp.files import written_whole
 from lessexp.models.lora import save_adapter
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
@@ -32,6 +33,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         team=experiment.team,
     )
     if experiment.team.is_leader:
-        save_adapter(model, experiment.adapter_folder)
+        with written_whole(experiment.adapter_folder) as partial:
+            save_adapter(model, partial)
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
     return {"n_rows": len(rows), "flops": training_flops(model.num_parameters(), n_tokens)}

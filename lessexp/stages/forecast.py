@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 import torch
 
-from lessexp.artifacts import COMPLETE
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.gradients.codecs import encode
@@ -31,6 +30,7 @@ from lessexp.stages.configuration import ExperimentError, lora_settings
 from lessexp.stages.cost import forward_flops, training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
+from lessexp.wholeness import COMPLETE
 
 _SHARE_OF_PRODUCTS = 0.5  # of the speed of bare matrix products that a model reaches
 _TRIAL_SIZE = 1024  # rows and columns of the trial's product

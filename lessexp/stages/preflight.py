@@ -22,6 +22,7 @@ from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES
+from lessexp.wholeness import check_whole
 
 _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
 
@@ -205,6 +206,7 @@ def _check_warmup(experiment: Experiment) -> None:
                 f"warmup.path={path} holds no folder epoch=1, epoch=2, ...; give a warm-up's folder, "
                 "or warmup=import for checkpoints of another trainer"
             )
+        check_whole(Path(path))
         _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
     elif experiment.cfg.warmup.fraction == 0:
         _check_checkpoints_chosen(experiment, [0])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.data.rows import write_rows
+from lessexp.files import written_whole
 from lessexp.reports import tracking
 from lessexp.reports.results import device_name, git_commit, package_versions, write_results
 from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, run_page
@@ -50,7 +51,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
         target=experiment.target,
         questions=experiment.benchmark.questions(),
     )
-    (experiment.run_folder / PAGE_FILE).write_text(page, encoding="utf-8")
+    with written_whole(experiment.run_folder / PAGE_FILE) as partial:
+        partial.write_text(page, encoding="utf-8")
     metrics = tracking.flat_metrics({key: results[key] for key in ("metrics", "selection", "stages")})
     tracking.log_metrics(experiment.loggers, metrics)
     rows = [

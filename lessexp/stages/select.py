@@ -1,6 +1,7 @@
 """select: score the pool, cut, write ``scores.parquet`` and ``selected.jsonl``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import torch
 
 from lessexp.data.arrow_rows import datasets_of
 from lessexp.data.rows import Row, write_rows
+from lessexp.files import written_whole
 from lessexp.reports import tracking
 from lessexp.reports.results import selection_summary
 from lessexp.reports.selection_figures import composition_figure, score_figure
@@ -45,6 +47,11 @@ def _checkpoint_table(scores: Scores, epochs: Sequence[int]) -> pa.Table:
 def _excluded_table(reasons: dict[str, str]) -> pa.Table:
     columns = {"example_id": list(reasons), "reason": list(reasons.values())}
     return pa.table(columns, schema=pa.schema([("example_id", pa.string()), ("reason", pa.string())]))
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    with written_whole(path) as partial:
+        pyarrow.parquet.write_table(table, partial)
 
 
 _ONE_SUBTASK_RULES = 0.8  # share of the picks from which a warning is due
@@ -99,13 +106,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
     _warn_if_one_subtask_rules(scores, chosen)
     selected = pool.select([place[example_id] for example_id in chosen])
     datasets = dict(zip(pool.ids, datasets_of(pool), strict=True))
-    pyarrow.parquet.write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
+    _write_table(_score_table(scores, score, datasets), folder / "scores.parquet")
     if scores.by_checkpoint is not None:
         table = _checkpoint_table(scores, list(checkpoint_folders(cfg)))
-        pyarrow.parquet.write_table(table, folder / "scores_by_checkpoint.parquet")
+        _write_table(table, folder / "scores_by_checkpoint.parquet")
     copies = {name: f"a copy of '{original}', which scores higher" for name, original in original_of.items()}
     excluded = _excluded_table(experiment.unusable | scores.excluded | copies)
-    pyarrow.parquet.write_table(excluded, folder / "excluded.parquet")
+    _write_table(excluded, folder / "excluded.parquet")
     write_rows(experiment.selected_file, selected)
     _log_selected(experiment, scores, score, selected)
     summary = selection_summary(experiment.pool, selected, experiment.target)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lessexp.artifacts import COMPLETE, Artifact, Order, artifact_key, build_once, build_together
+from lessexp.artifacts import Artifact, Order, artifact_key, build_once, build_together
 from lessexp.processes import Team
 from lessexp.stages.progress import say
+from lessexp.wholeness import COMPLETE
 
 Builder = Callable[[Path], dict[str, Any]]
 """Fills an artifact's folder and returns what is to be kept of that."""

@@ -8,6 +8,7 @@ from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import drawn
 from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.files import written_whole
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
@@ -61,7 +62,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     def build(folder: Path) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)
         if experiment.team.is_leader:
-            (folder / "example_ids.json").write_text(json.dumps(rows.ids) + "\n")
+            with written_whole(folder / "example_ids.json") as partial:
+                partial.write_text(json.dumps(rows.ids) + "\n")
         settings = training_settings(cfg.warmup.training)
         done = checkpoints_in(folder)
         model = experiment.warmup_model.load_with_adapter(seed=cfg.seed)

@@ -5,7 +5,6 @@
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lessexp.files import sha256_of_all
+from lessexp.files import sha256_of_all, written_whole
 from lessexp.models.lora import WEIGHTS_FILE, check_names, lora_parameters, read_adapter, save_adapter
 
 _MOMENTS_FILE = "adam_moments.safetensors"
@@ -91,14 +90,12 @@ def write_parts(
     folder: Path, model: PeftModel, exp_avg: Mapping[str, Tensor], exp_avg_sq: Mapping[str, Tensor], state: TrainerState
 ) -> None:
     """Write a checkpoint from a model that holds its adapter, and moments by public name."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_adapter(model, partial)
     moments = {f"{name}.exp_avg": tensor.contiguous().cpu() for name, tensor in exp_avg.items()}
     moments |= {f"{name}.exp_avg_sq": tensor.contiguous().cpu() for name, tensor in exp_avg_sq.items()}
-    save_file(moments, partial / _MOMENTS_FILE)
-    (partial / _STATE_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
-    partial.replace(folder)
+    with written_whole(folder) as partial:
+        save_adapter(model, partial)
+        save_file(moments, partial / _MOMENTS_FILE)
+        (partial / _STATE_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
 
 
 def read_checkpoint(folder: Path) -> WarmupCheckpoint:

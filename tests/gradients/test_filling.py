@@ -112,7 +112,7 @@ def test_a_donor_differs_in_its_rows_alone(tmp_path):
         )  # fmt: skip
         (tmp_path / name / "key.json").write_text(json.dumps(fields))
         if complete:
-            (tmp_path / name / "COMPLETE").write_text("{}")
+            (tmp_path / name / "COMPLETE").write_text('{"seconds": 0, "record": {}}')
 
     finished("other rows")
     finished("half built", complete=False)
