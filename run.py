@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 import lessexp.pipeline
 from lessexp.errors import UserError
+from lessexp.stages.credentials import refuse_credentials
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -30,4 +31,8 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    try:
+        refuse_credentials(sys.argv[1:])  # Hydra writes the command line down before it calls main
+    except UserError as error:
+        sys.exit(f"Error: {error}")
     main()

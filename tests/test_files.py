@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from lessexp.files import sha256_of, sha256_of_all, write_json
+from lessexp.errors import DamagedFileError, MissingFileError
+from lessexp.files import read_json, sha256_of, sha256_of_all, write_json
 
 
 def test_a_record_comes_back_and_nothing_else_is_left(tmp_path):
@@ -26,3 +27,21 @@ def test_hashes_are_those_of_the_bytes_and_several_files_count_in_their_order(tm
     assert sha256_of(first) == hashlib.sha256(b"one").hexdigest()
     together = hashlib.sha256(hashlib.sha256(b"one").digest() + hashlib.sha256(b"two").digest()).hexdigest()
     assert sha256_of_all([first, second]) == together != sha256_of_all([second, first])
+
+
+@given(st.one_of(json_values.map(json.dumps).map(str.encode), damaged(b'{"a": [1, 2.5, "b"], "c": null}'), st.binary()))
+@example(b"[" * 100_000)
+@example(b'{"a": ' + b"9" * 5000 + b"}")
+@example(b"\xff\xfe")
+def test_any_bytes_are_an_object_or_are_refused_naming_the_file(tmp_path, content):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    try:
+        assert isinstance(read_json(path), dict)
+    except DamagedFileError as error:
+        assert str(error).startswith(str(path))
+
+
+def test_a_missing_record_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"nowhere\.json: no such file"):
+        read_json(tmp_path / "nowhere.json")
