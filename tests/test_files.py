@@ -2,9 +2,12 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lessexp.errors import DamagedFileError, MissingFileError
 from lessexp.files import read_json, sha256_of, sha256_of_all, write_json
+from tests.hostile import damaged, json_values
 
 
 def test_a_record_comes_back_and_nothing_else_is_left(tmp_path):

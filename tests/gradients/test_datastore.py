@@ -186,7 +186,7 @@ def read_all(root):
 
 
 def read_or_refuse(root, path, content):
-    """Put ``content`` in the place of a store's file; it is read, or refused by the file's name, and nothing is written."""
+    """Put ``content`` in the place of a store's file; it is read or refused by name, and nothing is written."""
     kept, before = path.read_bytes(), files_under(root)
     path.write_bytes(content)
     try:

@@ -45,14 +45,17 @@ def test_every_codec_stores_the_types_and_widths_that_are_expected(tmp_path, dty
 )
 def test_a_shard_of_another_layout_is_refused_with_both(tmp_path, changes):
     path = write(tmp_path, "float32", **changes)
-    with pytest.raises(DatastoreError, match=r"holds .* the manifest says norm F32\[2\]; rows F32\[2, 13\]; scale") as refused:
-        with open_shard(tmp_path, manifest("float32"), 1, 0):
-            pass
+    with (
+        pytest.raises(
+            DatastoreError, match=r"holds .* the manifest says norm F32\[2\]; rows F32\[2, 13\]; scale"
+        ) as refused,
+        open_shard(tmp_path, manifest("float32"), 1, 0),
+    ):
+        pass
     assert str(refused.value).startswith(str(path))
 
 
 def test_the_last_shard_may_hold_fewer_rows_but_no_other_may(tmp_path):
     write(tmp_path, "float32").rename(shard_path(tmp_path, 1, 1))
-    with pytest.raises(DatastoreError, match="shard-00001"):
-        with open_shard(tmp_path, manifest("float32"), 1, 1):
-            pass
+    with pytest.raises(DatastoreError, match="shard-00001"), open_shard(tmp_path, manifest("float32"), 1, 1):
+        pass
