@@ -48,7 +48,7 @@ def floating_point_type(name: str) -> torch.dtype:
     Raises:
         ModelUnavailableError: there is none.
     """
-    dtype = getattr(torch, name, None)
+    dtype = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ModelUnavailableError(f"model.dtype must be float32, bfloat16 or float16, got {name}")
     return dtype

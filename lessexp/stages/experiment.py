@@ -32,6 +32,7 @@ from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.progress import say
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.stages.value_checks import check_values
 from lessexp.training.imports import ImportedWarmup
 
 
@@ -41,9 +42,13 @@ class Experiment:
     Args:
         cfg: the composed configuration.
         run_folder: gets this run's files.
+
+    Raises:
+        ExperimentError: a setting is of another kind than it must be.
     """
 
     def __init__(self, cfg: DictConfig, run_folder: Path):
+        check_values(cfg)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
