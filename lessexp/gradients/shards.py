@@ -56,5 +56,7 @@ def _check_layout(path: Path, file: Any, manifest: Manifest, shard: int) -> None
     slices = {name: file.get_slice(name) for name in sorted(file.keys())}
     found = {name: (one.get_dtype(), list(one.get_shape())) for name, one in slices.items()}
     if found != wanted:
-        shown = ("; ".join(f"{name} {kind}{shape}" for name, (kind, shape) in one.items()) for one in (found, wanted))
-        raise DatastoreError("{}: holds {:.200}, the manifest says {}; {}".format(path, *shown, _ADVICE))
+        holds, says = (
+            "; ".join(f"{name} {kind}{shape}" for name, (kind, shape) in one.items()) for one in (found, wanted)
+        )
+        raise DatastoreError(f"{path}: holds {holds:.200}, the manifest says {says}; {_ADVICE}")
