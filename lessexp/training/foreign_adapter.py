@@ -58,7 +58,7 @@ def check_adapter_config(path: Path, lora: LoraSettings) -> None:
         raise ForeignAdapterError(f"{path}: bias is '{config['bias']}'; only adapters with bias='none' can be imported")
     for key, value in config.items():
         if value and key not in _HARMLESS:
-            raise ForeignAdapterError(f"{path}: {key} is {json.dumps(value)}; only plain LoRA can be imported")
+            raise ForeignAdapterError(f"{path}: {key} is {json.dumps(value):.100}; only plain LoRA can be imported")
     if (initial := config.get("init_lora_weights", True)) not in _INITIAL_VALUES:
         raise ForeignAdapterError(
             f"{path}: init_lora_weights is '{initial}', which trains on changed weights of the base model; "
