@@ -106,12 +106,25 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+_GROUPS = (
+    *("datastore", "pool_sample", "preparation", "evaluation", "evaluation.bootstrap", "evaluation.leaks"),
+    *("model", "selection_model", "lora", "warmup", "warmup.training", "finetune", "finetune.training"),
+    *("gradients", "projection", "selector", "logger"),
+)
+
+
 def check_values(cfg: DictConfig) -> None:
     """Check every setting that has a rule; those that an experiment lacks are passed over.
 
     Raises:
         ExperimentError: naming the key, what it must be and what it is.
     """
+    for key in _GROUPS:
+        if not OmegaConf.is_dict(group := _selected(cfg, key)):
+            found = "missing" if group is _MISSING else f"{group!r:.80}"
+            raise ExperimentError(
+                f"{key} must be a group of settings, it is {found}; set single ones, as {key}.NAME=..."
+            )
     for key, value in _values(cfg):
         wanted, is_right = RULES[key]
         if not is_right(value):
@@ -120,10 +133,15 @@ def check_values(cfg: DictConfig) -> None:
 
 def _values(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
     for key in RULES:
-        try:
-            value = OmegaConf.select(cfg, key, default=_MISSING, throw_on_missing=True)
-            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        except OmegaConfBaseException as error:
-            raise ExperimentError(f"{key}: {str(error).splitlines()[0]}; give it another value") from None
-        if plain is not _MISSING:
-            yield key, plain
+        value = _selected(cfg, key)
+        if value is not _MISSING:
+            yield key, value
+
+
+def _selected(cfg: DictConfig, key: str) -> Any:
+    """A setting, a list as plain values."""
+    try:
+        found = OmegaConf.select(cfg, key, default=_MISSING, throw_on_missing=True)
+        return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_list(found) else found
+    except OmegaConfBaseException as error:
+        raise ExperimentError(f"{key}: {str(error).splitlines()[0]}; give it another value") from None
