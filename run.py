@@ -16,6 +16,7 @@ import lessexp.worker
 from lessexp.errors import UserError
 from lessexp.interruption import Stopped, stopping_at_once
 from lessexp.processes import is_follower
+from lessexp.stages.credentials import refuse_credentials
 from lessexp.stages.run_folder import register_resolver
 
 register_resolver()
@@ -44,4 +45,8 @@ def main(cfg: DictConfig) -> None:
 if __name__ == "__main__":
     if is_follower():
         sys.argv += lessexp.worker.FOLLOWER_OVERRIDES
+    try:
+        refuse_credentials(sys.argv[1:])  # Hydra writes the command line down before it calls main
+    except UserError as error:
+        sys.exit(f"Error: {error}")
     main()

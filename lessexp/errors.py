@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class MissingFileError(UserError, FileNotFoundError):
     """A file or folder that was named but is not there."""
+
+
+class DamagedFileError(UserError, ValueError):
+    """A file that does not hold what a file of its name must hold; the message says what was found."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from lessexp.errors import DamagedFileError, MissingFileError
+
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -66,6 +68,24 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON; raises as `written_whole` does."""
     with written_whole(path) as partial:
         partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DamagedFileError: it holds something else, or too deep or long a thing to be read.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: not valid JSON ({error}); copy it again or have it built again") from error
+    if not isinstance(record, dict):
+        raise DamagedFileError(f"{path}: must hold a JSON object, it holds a {type(record).__name__}")
+    return record
 
 
 def sha256_of(path: Path) -> str:

@@ -16,6 +16,7 @@ from lessexp.reports.results import overrides_of
 from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
+from lessexp.stages.credentials import refuse_credentials_in
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.finished import is_finished
 from lessexp.stages.forecast import announce_forecast
@@ -64,6 +65,7 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         say(f"{run_folder} is finished and stays as it is")
         return experiment
     preflight(experiment)
+    refuse_credentials_in(plain(cfg))
     experiment.set_artifact_paths()
     for warning in count_warnings(pool_counts(experiment.pool, cfg)):
         say(warning)

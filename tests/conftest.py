@@ -4,10 +4,12 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from omegaconf import OmegaConf
 from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -24,6 +26,22 @@ from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 from lessexp.stages.configuration import instantiate
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# LESSEXP_FUZZ=100000 pytest -m hypothesis: so many inputs for each property, drawn anew each time.
+_GENERATED = int(os.environ.get("LESSEXP_FUZZ", "0"))
+settings.register_profile(
+    "many" if _GENERATED else "few",
+    max_examples=_GENERATED or 12,
+    derandomize=not _GENERATED,
+    deadline=timedelta(seconds=30),  # what takes a user's patience is as bad as a crash; a busy machine is slow, too
+    database=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
+settings.load_profile("many" if _GENERATED else "few")
 torch.set_num_threads(1)  # the tiny model's operations are too small to share
 
 CHAT_TEMPLATE = (
@@ -169,7 +187,7 @@ def trainer_run(model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path
         batch = collate(some, pad_token_id=tokenizer.pad_token_id)
         return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
 
-    settings = TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=6,
         per_device_train_batch_size=4,
@@ -186,7 +204,7 @@ def trainer_run(model_folder: Path, tokenizer: PreTrainedTokenizerFast, tmp_path
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")  # the Trainer's own, which no user of this program sees
         model = attach_lora(load_causal_lm(model_folder, dtype="float32", device="cpu"), LORA, seed=0)
-        Trainer(model=model, args=settings, train_dataset=rows, data_collator=tensors).train()
+        Trainer(model=model, args=arguments, train_dataset=rows, data_collator=tensors).train()
     return folder
 
 

@@ -3,9 +3,13 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from lessexp.files import sha256_of, sha256_of_all, write_json, written_whole
+from lessexp.errors import DamagedFileError, MissingFileError
+from lessexp.files import read_json, sha256_of, sha256_of_all, write_json, written_whole
+from tests.hostile import damaged, json_values
 
 
 def test_a_record_comes_back_and_nothing_else_is_left(tmp_path):
@@ -65,3 +69,21 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError) as error, written_whole(tmp_path / "a"):
         (tmp_path / "rows").read_text()
     assert error.value.filename == str(tmp_path / "rows")
+
+
+@given(st.one_of(json_values.map(json.dumps).map(str.encode), damaged(b'{"a": [1, 2.5, "b"], "c": null}'), st.binary()))
+@example(b"[" * 100_000)
+@example(b'{"a": ' + b"9" * 5000 + b"}")
+@example(b"\xff\xfe")
+def test_any_bytes_are_an_object_or_are_refused_naming_the_file(tmp_path, content):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    try:
+        assert isinstance(read_json(path), dict)
+    except DamagedFileError as error:
+        assert str(error).startswith(str(path))
+
+
+def test_a_missing_record_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match=r"nowhere\.json: no such file"):
+        read_json(tmp_path / "nowhere.json")

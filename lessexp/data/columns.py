@@ -14,7 +14,7 @@ from typing import Any
 
 from lessexp.data.rows import RowError
 
-Message = dict[str, str]
+Message = dict[str, Any]
 ColumnMapping = Callable[..., list[Message]]
 """``(record, *, where)`` to messages, once the names of the columns are filled in."""
 
@@ -112,7 +112,7 @@ def conversations(
     """
     found = []
     for number, turn in enumerate(_turns(record, column, where), start=1):
-        if turn.get(speaker) not in roles:
+        if not isinstance(turn.get(speaker), str) or turn[speaker] not in roles:
             raise RowError(
                 f"{where}, column '{column}', turn {number}: '{speaker}' is {turn.get(speaker)!r:.80}, "
                 f"which has no role; those that have are {', '.join(roles)} (data.columns.roles)"

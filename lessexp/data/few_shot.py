@@ -117,7 +117,7 @@ def few_shot_row(exercise: Exercise, shots: Sequence[Exercise], *, task: str, te
 def _filled(template: str, fields: Mapping[str, str], where: str) -> str:
     try:
         return template.format_map(fields)
-    except (KeyError, IndexError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         raise TemplateError(
             f"{where}: the prompt template {template!r:.60} cannot be filled ({error}); there are {', '.join(fields)}"
         ) from error

@@ -113,13 +113,15 @@ def parse_row(record: Any, *, where: str, is_target: bool = False) -> Row:
         raise RowError(f"{where}: field 'messages' must be a non-empty list")
     parsed = tuple(_parse_message(message, where) for message in messages)
     if all(role != "assistant" for role, _ in parsed):
-        raise RowError(f"{where}: row '{example_id}' has no assistant message, so there is nothing to learn")
+        raise RowError(f"{where}: row {example_id!r:.80} has no assistant message, so there is nothing to learn")
     if not is_target:
         return Row(dataset, example_id, parsed)
     task = record.get("task") or dataset
     subtask = record.get("subtask") or task
     if not isinstance(task, str) or not isinstance(subtask, str):
         raise RowError(f"{where}: 'task' and 'subtask' must be strings")
+    _check_unicode(task, "field 'task'", where)
+    _check_unicode(subtask, "field 'subtask'", where)
     return Row(dataset, example_id, parsed, task=task, subtask=subtask)
 
 
@@ -139,7 +141,8 @@ def json_records(path: Path) -> Iterator[tuple[str, Any]]:
                     continue
                 try:
                     yield where, json.loads(line)
-                except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                # ValueError: no JSON, no UTF-8, or a number of too many digits; RecursionError: nested too deep.
+                except (ValueError, RecursionError) as error:
                     raise RowError(f"{where}: not valid JSON ({error})") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RowError(f"{path}: not a whole gzip file ({error})") from error
@@ -152,8 +155,10 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
             for record in batch.to_pylist():
                 number += 1
                 yield f"{path}, row {number}", record
-    except pyarrow.ArrowException as error:
-        raise RowError(f"{path}: not a whole Parquet file ({error})") from error
+    # Arrow says OSError of a damaged footer; what is no UTF-8 and no date shows when it becomes a Python object.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RowError(f"{path}: not a whole Parquet file ({reason})") from error
 
 
 def read_records(paths: Sequence[str | os.PathLike]) -> Iterator[tuple[str, Any]]:
@@ -203,7 +208,7 @@ def _refuse_duplicates(records: Iterable[tuple[str, Any]], hashes: set[int]) -> 
             continue
         if example_id in first_seen:
             raise RowError(
-                f"{where}: id '{example_id}' was already used at {first_seen[example_id]}; ids must be unique"
+                f"{where}: id {example_id!r:.80} was already used at {first_seen[example_id]}; ids must be unique"
             )
         first_seen[example_id] = where
 

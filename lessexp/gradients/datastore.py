@@ -11,7 +11,6 @@ or NaN; the manifest lists it as excluded.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,24 +20,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lessexp.errors import UserError
-from lessexp.files import sha256_of, write_json
+from lessexp.errors import DamagedFileError, UserError
+from lessexp.files import read_json, sha256_of, write_json
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
-from lessexp.gradients.manifest import FORMAT_VERSION, DatastoreError, Manifest, check_same
+from lessexp.gradients.manifest import DatastoreError, Manifest, check_same, read_manifest
+from lessexp.gradients.shards import open_shard, shard_path
 
 _MANIFEST = "manifest.json"
 
 
 class NoDirectionError(UserError, ValueError):
     """A gradient that is zero or not finite; the message names the example."""
-
-
-def _shard_path(root: Path, checkpoint: int, shard: int) -> Path:
-    return root / f"checkpoint={checkpoint}" / f"shard-{shard:05d}.safetensors"
 
 
 class DatastoreWriter:
@@ -62,7 +58,7 @@ class DatastoreWriter:
         root.mkdir(parents=True, exist_ok=True)
         plan = root / self._plan
         if plan.exists():
-            check_same(root, found=json.loads(plan.read_text()), wanted=asdict(manifest))
+            check_same(root, found=_read_plan(plan), wanted=asdict(manifest))
         else:
             write_json(plan, asdict(manifest))
         self._remove_half_written()
@@ -82,7 +78,7 @@ class DatastoreWriter:
 
     def lacks(self, checkpoint: int, shard: int) -> bool:
         """Whether a shard is yet to be written."""
-        return not _shard_path(self.root, checkpoint, shard).exists()
+        return not shard_path(self.root, checkpoint, shard).exists()
 
     def write_shard(self, checkpoint: int, shard: int, features: Float[Tensor, "n proj_dim"]) -> None:
         """Encode and write one shard; raises as `write_encoded` does."""
@@ -99,7 +95,7 @@ class DatastoreWriter:
         """
         if len(rows.scale) != len(self.manifest.shard_rows(shard)):
             raise ValueError(f"shard {shard} holds {len(self.manifest.shard_rows(shard))} rows, got {len(rows.scale)}")
-        path = _shard_path(self.root, checkpoint, shard)
+        path = shard_path(self.root, checkpoint, shard)
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         try:
@@ -115,7 +111,7 @@ class DatastoreWriter:
         """Write the manifest, with the rows that have no direction, and open the store.
 
         Raises:
-            DatastoreError: shards are missing.
+            DatastoreError: shards are missing or damaged.
         """
         excluded: dict[str, str] = {}
         sha256: dict[str, str] = {}
@@ -123,10 +119,10 @@ class DatastoreWriter:
             if missing := list(self.missing_shards(checkpoint)):
                 raise DatastoreError(f"{self.root}: checkpoint {checkpoint} lacks shards {missing}")
             for shard in range(self.manifest.n_shards):
-                path = _shard_path(self.root, checkpoint, shard)
-                sha256[str(path.relative_to(self.root))] = sha256_of(path)
-                with safe_open(path, framework="pt") as file:
+                with open_shard(self.root, self.manifest, checkpoint, shard) as file:
                     scale = file.get_tensor("scale")
+                path = shard_path(self.root, checkpoint, shard)
+                sha256[str(path.relative_to(self.root))] = sha256_of(path)
                 for offset in ((scale == 0) | scale.isnan()).nonzero()[:, 0].tolist():
                     kind = "zero" if scale[offset] == 0 else "not finite"
                     example_id = self.manifest.example_ids[self.manifest.shard_rows(shard)[offset]]
@@ -135,6 +131,13 @@ class DatastoreWriter:
         write_json(self.root / _MANIFEST, record)
         (self.root / self._plan).unlink()
         return GradientDatastore(self.root, Manifest(**record))
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except DamagedFileError as error:
+        raise DatastoreError(f"{error}; delete {path.parent} to begin again") from error
 
 
 class GradientDatastore:
@@ -153,21 +156,17 @@ class GradientDatastore:
             provenance: what the caller expects it to be made from, if it cares.
 
         Raises:
-            DatastoreError: not a finished store, of another format, or made from something else; a
-                field that differs is named with both values.
+            DatastoreError: not a finished store, of another format, damaged, or made from something else;
+                a field that differs is named with both values.
         """
         root = Path(path)
         try:
-            record = json.loads((root / _MANIFEST).read_text())
+            manifest = read_manifest(root / _MANIFEST, dtypes=list(CODECS))
         except FileNotFoundError as error:
             raise DatastoreError(f"{root}: no finished gradient store (there is no {_MANIFEST})") from error
-        if record.get("format_version") != FORMAT_VERSION:
-            raise DatastoreError(
-                f"{root}: format_version is {record.get('format_version')}, this program reads {FORMAT_VERSION}"
-            )
         if provenance is not None:
-            check_same(root, found=record["provenance"], wanted=dict(provenance))
-        return cls(root, Manifest(**record))
+            check_same(root, found=manifest.provenance, wanted=dict(provenance))
+        return cls(root, manifest)
 
     @property
     def ids(self) -> list[str]:
@@ -189,6 +188,7 @@ class GradientDatastore:
 
         Raises:
             IndexError: the range is not within the store.
+            DatastoreError: a shard is missing or damaged.
         """
         if not 0 <= start <= stop <= len(self.ids):
             raise IndexError(f"rows {start}:{stop} are not within the {len(self.ids)} rows of {self.root}")
@@ -199,7 +199,7 @@ class GradientDatastore:
             if held.start >= stop:
                 break
             piece = slice(max(start, held.start) - held.start, min(stop, held.stop) - held.start)
-            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+            with open_shard(self.root, self.manifest, checkpoint, shard) as file:
                 stored, scale = file.get_slice("rows")[piece], file.get_slice("scale")[piece]
             scale = torch.where(scale == 0, torch.nan, scale)
             pieces.append(CODECS[self.manifest.dtype].decode(stored, self.manifest.proj_dim) * scale[:, None])
@@ -210,7 +210,7 @@ class GradientDatastore:
         pieces = []
         for shard, group in groupby(sorted(positions), key=lambda position: position // self.manifest.rows_per_shard):
             places = [position - self.manifest.shard_rows(shard).start for position in group]
-            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+            with open_shard(self.root, self.manifest, checkpoint, shard) as file:
                 pieces.append([file.get_tensor(name)[places] for name in ("rows", "scale", "norm")])
         order = torch.tensor(positions).argsort().argsort()
         return EncodedRows(*(torch.cat(parts)[order] for parts in zip(*pieces, strict=True)))
@@ -224,17 +224,24 @@ class GradientDatastore:
         """
         products = CODECS[self.manifest.dtype].products(vectors.contiguous())
         for shard in range(self.manifest.n_shards):
-            with safe_open(_shard_path(self.root, checkpoint, shard), framework="pt") as file:
+            with open_shard(self.root, self.manifest, checkpoint, shard) as file:
                 stored, scale, norm = (file.get_tensor(name) for name in ("rows", "scale", "norm"))
             length = torch.where(scale > 0, norm, torch.nan)
             yield self.manifest.shard_rows(shard), products(stored) / length[:, None], length * scale
 
     def damaged_files(self) -> list[str]:
         """Paths within the store of shards that are missing or do not have the hash they were written with."""
+        paths = [
+            shard_path(self.root, checkpoint, shard)
+            for checkpoint in self.checkpoints
+            for shard in range(self.manifest.n_shards)
+        ]
+        # By the places that shards have, not by the names in a manifest, which may lead elsewhere.
+        wanted = {path: self.manifest.sha256.get(str(path.relative_to(self.root))) for path in paths}
         return [
-            name
-            for name, wanted in self.manifest.sha256.items()
-            if not (self.root / name).is_file() or sha256_of(self.root / name) != wanted
+            str(path.relative_to(self.root))
+            for path, sha256 in wanted.items()
+            if not path.is_file() or sha256_of(path) != sha256
         ]
 
 
@@ -265,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> str | int:
         return (
             f"{path}: damaged or missing: {', '.join(damaged)}; delete the folder's COMPLETE and these files to rebuild"
         )
-    print(f"{path}: {len(store.manifest.sha256)} shards are as they were written")
+    print(f"{path}: {len(store.checkpoints) * store.manifest.n_shards} shards are as they were written")
     return 0
 
 

@@ -18,13 +18,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The fast tokenizer of a model folder; it pads with its end token if it has none for padding.
 
     Raises:
-        ModelUnavailableError: the folder holds no tokenizer, or one that cannot report character offsets.
+        ModelUnavailableError: the folder holds no tokenizer, a damaged one, or one that cannot report character
+            offsets.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    # Missing and damaged arrive as classes of three libraries; the tokenizers library raises plain Exception.
+    except Exception as error:
         raise ModelUnavailableError(
-            f"{folder} holds no tokenizer that can be loaded; copy the model's there"
+            f"{folder} holds no tokenizer that can be loaded ({_brief(error)}); copy the model's there"
         ) from error
     if not tokenizer.is_fast:
         raise ModelUnavailableError(
@@ -35,13 +37,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _brief(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first:.200}"
+
+
 def floating_point_type(name: str) -> torch.dtype:
     """The torch type of that name.
 
     Raises:
         ModelUnavailableError: there is none.
     """
-    dtype = getattr(torch, name, None)
+    dtype = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ModelUnavailableError(f"model.dtype must be float32, bfloat16 or float16, got {name}")
     return dtype
@@ -57,19 +64,28 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str |
         quantization: rounds the linear layers, e.g. ``nf4``; see `lessexp.models.quantization`.
 
     Raises:
-        ModelUnavailableError: there is no floating-point type or no quantisation of that name, or what the
-            latter needs is not installed.
+        ModelUnavailableError: there is no floating-point type or no quantisation of that name, what the latter
+            needs is not installed, or a file of the folder is missing or damaged.
     """
     floating_point = floating_point_type(dtype)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=floating_point,
-        quantization_config=quantization_config(quantization, dtype=floating_point),
-        device_map={"": device},  # rounded weights cannot be moved afterwards
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    quantized = quantization_config(quantization, dtype=floating_point)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=floating_point,
+            quantization_config=quantized,
+            device_map={"": device},  # rounded weights cannot be moved afterwards
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    # What a damaged config.json or file of weights leads to is any class of four libraries.
+    except Exception as error:
+        raise ModelUnavailableError(
+            f"{folder}: its model cannot be loaded ({_brief(error)}); copy it again, or choose another"
+        ) from error
     prepare_for_gradients(model)
     return model.eval()
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lessexp.errors import UserError
 from lessexp.models.linear_layers import layers_named
+from lessexp.models.tensor_files import read_tensors
 
 _ADAPTER = "default"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -126,8 +126,8 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:
-    """The adapter's tensors by public name."""
-    return load_file(folder / WEIGHTS_FILE)
+    """The adapter's tensors by public name; raises as `read_tensors` does."""
+    return read_tensors(folder / WEIGHTS_FILE)
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

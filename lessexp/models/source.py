@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
 from lessexp.files import sha256_of
+from lessexp.models.foreign_code import pickled_weights, refuse_foreign_code
 
 _FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
@@ -157,13 +158,17 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str) -> Pa
 
     Raises:
         ModelUnavailableError: the folder is no model, or the source failed.
+        ForeignCodeError: the folder asks for code or files that are not loaded.
     """
     folder = source.fetch(Path(cache_dir).expanduser()) if path is None else Path(path).expanduser()
     if not (folder / "config.json").is_file():
         raise ModelUnavailableError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
+    refuse_foreign_code(folder)
     if not any(folder.glob("*.safetensors")):
+        found = "".join(f", but {folder / name}, which may be a pickle" for name in pickled_weights(folder)[:1])
         raise ModelUnavailableError(
-            f"model.path: {folder} holds no .safetensors weights; pickled weights are not loaded, convert them first"
+            f"model.path: {folder} holds no .safetensors weights{found}; pickled weights are not loaded, convert them "
+            "first"
         )
     return folder
 

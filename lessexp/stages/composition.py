@@ -12,6 +12,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
 from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.credentials import refuse_credentials
 from lessexp.stages.run_folder import register_resolver
 
 _PACKAGE = Path(__file__).parents[1]
@@ -37,8 +38,9 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     """What ``run.py`` composes for these overrides; a notebook's own Hydra stays as it is.
 
     Raises:
-        ExperimentError: an override names a group, an option or a key that does not exist.
+        ExperimentError: an override names a group, an option or a key that does not exist, or holds a token.
     """
+    refuse_credentials(overrides)
     version, current = VersionBase.instance(), GlobalHydra.instance()
     version_base, hydra = version.version_base, current.hydra
     current.clear()

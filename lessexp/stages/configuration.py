@@ -26,8 +26,14 @@ def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any
     try:
         return hydra.utils.instantiate(node, *args, _convert_="all", **kwargs)
     except InstantiationException as error:
-        if isinstance(error.__cause__, UserError):
-            raise error.__cause__ from None
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError | OverflowError):
+            reason = (str(cause).splitlines() or [""])[0]
+            raise ExperimentError(
+                f"{error_place(node)} cannot be made of its settings; {type(cause).__name__}: {reason:.200}"
+            ) from error
         raise
     except InterpolationKeyError as error:
         raise ExperimentError(
@@ -37,6 +43,11 @@ def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any
         raise ExperimentError(
             f"{error.full_key} is not set; give it on the command line: {error.full_key}=..."
         ) from None
+
+
+def error_place(node: DictConfig | ListConfig) -> str:
+    """Where a node stands in the configuration."""
+    return node._get_full_key(None) or "the configuration"
 
 
 def lora_settings(cfg: DictConfig) -> LoraSettings:

@@ -31,6 +31,7 @@ from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.shelf import Shelf
 from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.stages.value_checks import check_values
 from lessexp.training.imports import ImportedWarmup
 
 
@@ -41,9 +42,13 @@ class Experiment:
         cfg: the composed configuration.
         run_folder: gets this run's files.
         team: the processes that work on it.
+
+    Raises:
+        ExperimentError: a setting is of another kind than it must be.
     """
 
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
+        check_values(cfg)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)

@@ -1,7 +1,6 @@
 """What cannot work is found here, before anything is computed."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,6 @@ def _check_settings(experiment: Experiment) -> None:
     cfg = experiment.cfg
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
-    for key, value in (("fraction", cfg.selector.fraction), ("warmup.fraction", cfg.warmup.fraction)):
-        if not isinstance(value, Real):
-            raise ExperimentError(f"{key} must be a number, got {value!r}")
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
     for store in experiment.stores:

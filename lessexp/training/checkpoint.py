@@ -5,17 +5,28 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lessexp.files import sha256_of_all, written_whole
-from lessexp.models.lora import WEIGHTS_FILE, check_names, lora_parameters, read_adapter, save_adapter
+from lessexp.errors import DamagedFileError, MissingFileError
+from lessexp.files import read_json, sha256_of_all, written_whole
+from lessexp.models.lora import (
+    WEIGHTS_FILE,
+    AdapterMismatchError,
+    check_names,
+    lora_parameters,
+    read_adapter,
+    save_adapter,
+)
+from lessexp.models.tensor_files import read_tensors
 
 _MOMENTS_FILE = "adam_moments.safetensors"
 _STATE_FILE = "trainer_state.json"
@@ -102,12 +113,20 @@ def read_checkpoint(folder: Path) -> WarmupCheckpoint:
     """Read what `write_checkpoint` wrote.
 
     Raises:
-        FileNotFoundError: a file of the checkpoint is missing.
-        AdapterMismatchError: moments and adapter do not name the same parameters.
+        MissingFileError: a file of the checkpoint is missing.
+        DamagedFileError: a file is not whole or does not hold what it must.
+        AdapterMismatchError: moments and adapter do not name the same parameters, or give them other shapes.
     """
     adapter = read_adapter(folder)
-    moments = load_file(folder / _MOMENTS_FILE)
+    moments = read_tensors(folder / _MOMENTS_FILE)
     check_names(moments, expected=[f"{name}.{kind}" for name in adapter for kind in ("exp_avg", "exp_avg_sq")])
+    for name, moment in moments.items():
+        parameter = adapter[name.rpartition(".")[0]]
+        if moment.shape != parameter.shape or not moment.is_floating_point():
+            raise AdapterMismatchError(
+                f"{folder / _MOMENTS_FILE}: {name} is {moment.dtype} of shape {tuple(moment.shape)}, its parameter has "
+                f"{tuple(parameter.shape)}"
+            )
     return WarmupCheckpoint(
         adapter=adapter,
         exp_avg={name: moments[f"{name}.exp_avg"] for name in adapter},
@@ -117,14 +136,48 @@ def read_checkpoint(folder: Path) -> WarmupCheckpoint:
 
 
 def read_trainer_state(folder: Path) -> TrainerState:
-    """The state alone, without any tensor."""
-    record = json.loads((folder / _STATE_FILE).read_text())
-    return TrainerState(**{**record, "betas": tuple(record["betas"])})
+    """The state alone, without any tensor.
+
+    Raises:
+        MissingFileError: there is none.
+        DamagedFileError: an entry is missing, unknown or no number that it can be.
+    """
+    path = folder / _STATE_FILE
+    record = read_json(path)
+    if strange := {one.name for one in fields(TrainerState)} ^ record.keys():
+        raise DamagedFileError(f"{path}: '{min(strange):.80}' is missing or unknown; copy the checkpoint again")
+    numbers = {name: value for name, value in record.items() if name != "betas"}
+    betas = record["betas"]
+    if not isinstance(betas, list) or len(betas) != 2:
+        raise DamagedFileError(f"{path}: 'betas' must be two numbers, it is {betas!r:.80}")
+    for name, value in [*numbers.items(), *(("betas", beta) for beta in betas)]:
+        if not _can_be(name, value):
+            raise DamagedFileError(f"{path}: '{name}' cannot be {value!r:.80}; copy the checkpoint again")
+    return TrainerState(**{**record, "betas": tuple(betas)})
+
+
+def _can_be(name: str, value: Any) -> bool:
+    """Whether a number is one that the entry of the state may have."""
+    if name == "seed" and value is None:
+        return True
+    if name in ("epoch", "step", "seed"):
+        return type(value) is int and (name == "seed" or 0 <= value < 2**63)
+    if type(value) not in (int, float):
+        return False
+    return 0 <= value < (1 if name == "betas" else math.inf)
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """Of the adapter and the moments, as bytes."""
-    return sha256_of_all(folder / name for name in (WEIGHTS_FILE, _MOMENTS_FILE))
+    """Of the adapter and the moments, as bytes.
+
+    Raises:
+        MissingFileError: one of them is not there.
+    """
+    paths = [folder / name for name in (WEIGHTS_FILE, _MOMENTS_FILE)]
+    for path in paths:
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file; a warm-up checkpoint holds {WEIGHTS_FILE}, {_MOMENTS_FILE}")
+    return sha256_of_all(paths)
 
 
 def epoch_of(folder: Path) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.errors import UserError
+from lessexp.files import read_json
 from lessexp.models.lora import LoraSettings
 
 CONFIG_FILE = "adapter_config.json"
@@ -49,7 +50,7 @@ def check_adapter_config(path: Path, lora: LoraSettings) -> None:
     Raises:
         ForeignAdapterError: naming the setting that differs, and the key to set or what cannot be imported.
     """
-    config = json.loads(path.read_text())
+    config = read_json(path)
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise ForeignAdapterError(f"{path}: peft_type is {kind}; only LORA can be imported")
@@ -57,16 +58,20 @@ def check_adapter_config(path: Path, lora: LoraSettings) -> None:
         raise ForeignAdapterError(f"{path}: bias is '{config['bias']}'; only adapters with bias='none' can be imported")
     for key, value in config.items():
         if value and key not in _HARMLESS:
-            raise ForeignAdapterError(f"{path}: {key} is {json.dumps(value)}; only plain LoRA can be imported")
+            raise ForeignAdapterError(f"{path}: {key} is {json.dumps(value):.100}; only plain LoRA can be imported")
     if (initial := config.get("init_lora_weights", True)) not in _INITIAL_VALUES:
         raise ForeignAdapterError(
             f"{path}: init_lora_weights is '{initial}', which trains on changed weights of the base model; "
             "only adapters on the base model as it is can be imported"
         )
+    if missing := [key for key in ("r", "lora_alpha", "target_modules") if key not in config]:
+        raise ForeignAdapterError(f"{path}: has no '{missing[0]}', so it is no configuration of LoRA; copy it again")
     _check_value(path, "r", config["r"], "lora.rank", lora.rank)
     _check_value(path, "lora_alpha", config["lora_alpha"], "lora.alpha", lora.alpha)
     targets = config["target_modules"]
     if not isinstance(targets, str):
+        if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+            raise ForeignAdapterError(f"{path}: target_modules must be a text or a list of texts, got {targets!r:.80}")
         endings = sorted({target.rsplit(".", 1)[-1] for target in targets})
         if set(endings) != set(lora.target_modules):
             shown = ",".join(endings)

@@ -9,18 +9,17 @@
 Whatever else lies there (``training_args.bin``, ``scheduler.pt``, random states) is never opened.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lessexp.errors import UserError
-from lessexp.files import sha256_of_all
+from lessexp.files import read_json, sha256_of_all
 from lessexp.models.lora import public_name_of_saved
+from lessexp.models.tensor_files import read_tensors
 from lessexp.training.foreign_adapter import CONFIG_FILE
 from lessexp.training.safe_load import load_tensors
 
@@ -107,12 +106,23 @@ class TrainerFolder:
         return str(self._optimizer_file)
 
     def progress(self) -> Progress:
-        """From the Trainer's log."""
-        if not (self.path / _STATE_FILE).exists():
+        """From the Trainer's log.
+
+        Raises:
+            ForeignCheckpointError: the log is not laid out as the Trainer's.
+        """
+        path = self.path / _STATE_FILE
+        if not path.exists():
             return Progress(None, {})
-        state = json.loads((self.path / _STATE_FILE).read_text())
-        logged = {entry["step"]: entry["learning_rate"] for entry in state["log_history"] if "learning_rate" in entry}
-        return Progress(state["global_step"], logged)
+        state = read_json(path)
+        try:
+            entries = [entry for entry in state["log_history"] if "learning_rate" in entry]
+            logged = {int(entry["step"]): float(entry["learning_rate"]) for entry in entries}
+            return Progress(int(state["global_step"]), logged)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ForeignCheckpointError(
+                f"{path}: not the log of a Hugging Face Trainer ({type(error).__name__}: {error!s:.80}); copy it again"
+            ) from error
 
     def optimizer_state(self) -> Any:
         """As in the file."""
@@ -121,7 +131,7 @@ class TrainerFolder:
     def adapter(self) -> dict[str, Tensor]:
         """From safetensors, or from the pickle-free part of a ``torch.save`` file."""
         file = self._adapter_file
-        return _lora_tensors(load_file(file) if file.suffix == ".safetensors" else load_tensors(file), file)
+        return _lora_tensors(read_tensors(file) if file.suffix == ".safetensors" else load_tensors(file), file)
 
 
 class LightningFile:
@@ -150,8 +160,15 @@ class LightningFile:
         return str(self.path)
 
     def progress(self) -> Progress:
-        """Steps; Lightning logs no rates here."""
-        return Progress(self._loaded()["global_step"], {})
+        """Steps; Lightning logs no rates here.
+
+        Raises:
+            ForeignCheckpointError: the count is none.
+        """
+        step = self._loaded()["global_step"]
+        if type(step) is not int:
+            raise ForeignCheckpointError(f"{self.path}: 'global_step' must be a whole number, it is {step!r:.80}")
+        return Progress(step, {})
 
     def optimizer_state(self) -> Any:
         """Of the only optimizer.
@@ -160,6 +177,8 @@ class LightningFile:
             ForeignCheckpointError: there is another number of them.
         """
         states = self._loaded()["optimizer_states"]
+        if not isinstance(states, list):
+            raise ForeignCheckpointError(f"{self.path}: 'optimizer_states' must be a list; save the checkpoint again")
         if len(states) != 1:
             raise ForeignCheckpointError(f"{self.path} holds the states of {len(states)} optimizers; one is needed")
         return states[0]
@@ -217,6 +236,8 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
 def _lora_tensors(tensors: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
     """Those of an adapter, by public name; the frozen model's are left out."""
     adapter: dict[str, Tensor] = {}
+    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ForeignCheckpointError(f"{source} holds something else than tensors by name; save the adapter again")
     for saved_name, tensor in tensors.items():
         if ".lora_A." in saved_name or ".lora_B." in saved_name:
             name = public_name_of_saved(saved_name)

@@ -77,6 +77,18 @@ def read_adam_state(saved: Any, shapes: Mapping[str, torch.Size], *, source: str
     Raises:
         ForeignOptimizerError: another optimizer's state, or one that does not fit the adapter.
     """
+    try:
+        return _adam_state(saved, shapes, source)
+    except UserError:
+        raise
+    # Whatever else a file holds in the places of moments, groups and settings.
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ForeignOptimizerError(
+            f"{source} is no optimizer's state_dict() ({type(error).__name__}: {error!s:.80}); {_WANTED}"
+        ) from error
+
+
+def _adam_state(saved: Any, shapes: Mapping[str, torch.Size], source: str) -> AdamState:
     if not isinstance(saved, dict) or not {"state", "param_groups"} <= saved.keys():
         raise ForeignOptimizerError(
             f"{source} is no optimizer's state_dict(): it has no 'state' and 'param_groups'; save "

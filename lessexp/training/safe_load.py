@@ -31,6 +31,7 @@ def load_tensors(path: Path) -> Any:
             f"{path} holds {what}; no code of a file is ever run, so save it again with tensors, numbers "
             "and text only (of an optimizer, its state_dict() alone)"
         ) from None
-    except (RuntimeError, EOFError) as error:
+    # A damaged stream leads torch's unpickler to whatever its next byte happens to mean.
+    except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UnsafeFileError(f"{path} cannot be read: {reason}; copy it again") from None

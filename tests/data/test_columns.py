@@ -1,9 +1,12 @@
 from functools import partial
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lessexp.data.columns import conversations, instruction_input_output, messages, prompt_completion
 from lessexp.data.rows import RowError
+from tests.hostile import changed, json_values
 
 WHERE = "data set 'x', split 'train', row 7"
 ANSWERED = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
@@ -87,3 +90,39 @@ def test_messages_stay_as_they_are_and_text_in_parts_is_joined():
 def test_a_row_that_does_not_fit_is_refused_naming_its_place_and_column(mapping, record, complaint):
     with pytest.raises(RowError, match=f"^{WHERE}(:|,) {complaint}"):
         mapping(record)
+
+
+TURN = {"from": "human", "value": "2+2?"}
+MESSAGE = {"role": "user", "content": [{"type": "text", "text": "2+2?"}]}
+MAPPINGS = {
+    "prompt_completion": (partial(asked, system="s"), {"q": "2+2?", "a": "4", "s": "Be brief."}),
+    "alpaca": (alpaca, {"instruction": "Add.", "input": "3 and 4", "output": "7", "system": ""}),
+    "sharegpt": (sharegpt, {"conversations": [TURN]}),
+    "openai": (openai, {"messages": [MESSAGE]}),
+}
+
+
+@pytest.mark.parametrize("kind", MAPPINGS)
+@given(data=st.data())
+def test_any_record_becomes_messages_or_is_refused_naming_its_place(kind, data):
+    mapping, record = MAPPINGS[kind]
+    if isinstance(turns := next(iter(record.values())), list):
+        record = {next(iter(record)): data.draw(st.lists(changed(turns[0]), max_size=2))}
+    try:
+        made = mapping(data.draw(changed(record)))
+    except RowError as error:
+        assert str(error).startswith(WHERE)
+    else:
+        assert all(set(message) == {"role", "content"} for message in made)
+
+
+@given(speaker=json_values)
+@example(speaker=[])
+@example(speaker={})
+def test_a_speaker_of_any_kind_has_a_role_or_is_refused(speaker):
+    turns = {"conversations": [{"from": speaker, "value": "?"}]}
+    if isinstance(speaker, str) and speaker in ROLES:
+        assert sharegpt(turns) == [{"role": ROLES[speaker], "content": "?"}]
+    else:
+        with pytest.raises(RowError, match="has no role"):
+            sharegpt(turns)

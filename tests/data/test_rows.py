@@ -5,9 +5,12 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lessexp.data.rows import Row, RowError, fingerprint, parse_row, read_rows, write_rows
 from lessexp.errors import MissingFileError
+from tests.hostile import TEXTS, changed, damaged, json_values, texts
 
 # Every one of these ends a line for str.splitlines and text files of some modes, none does in JSON lines.
 LINE_BREAKS_THAT_ARE_NONE = "one\u2028two\u2029three\x85four\x0bfive\x0csix\rseven"
@@ -178,3 +181,89 @@ def test_a_missing_subtask_is_the_task_and_a_missing_task_the_dataset(fields, ta
     assert (row.task, row.subtask) == (task, subtask)
     pool_row = parse_row(record(**fields), where="here")
     assert (pool_row.task, pool_row.subtask) == (None, None)
+
+
+GOOD = {
+    "dataset": "dolly",
+    "id": "a",
+    "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "4"}],
+    "task": "toy",
+    "subtask": "sums",
+}
+records = st.one_of(
+    changed(GOOD),
+    st.lists(changed(GOOD["messages"][1]), max_size=3).map(lambda messages: GOOD | {"messages": messages}),
+    json_values,
+)
+
+
+@given(records, st.booleans())
+@example(GOOD | {"subtask": "\ud83d"}, True)
+def test_any_record_is_a_row_that_can_be_written_or_is_refused_in_one_short_line(record, is_target):
+    try:
+        row = parse_row(record, where="pool.jsonl, line 3", is_target=is_target)
+    except RowError as error:
+        assert str(error).startswith("pool.jsonl, line 3: ")
+        assert len(str(error).splitlines()) == 1
+        assert len(str(error)) < 400
+    else:
+        written = json.dumps(row.to_json(), ensure_ascii=False).encode()
+        assert parse_row(json.loads(written), where="", is_target=is_target) == row
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"])
+@given(data=st.data())
+def test_any_bytes_are_rows_or_are_refused_naming_the_file(tmp_path, name, data):
+    content = "".join(json.dumps(row.to_json()) + "\n" for row in ROWS).encode()
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pa.Table.from_pylist([row.to_json() for row in ROWS]), path)
+        content = path.read_bytes()
+    elif name.endswith(".gz"):
+        content = gzip.compress(content)
+    path.write_bytes(data.draw(damaged(content)))
+    try:
+        read_rows([path])
+    except RowError as error:
+        assert str(error).startswith(str(path))
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", "\0", "\ufeff{}"], ids=["deep", "digits", "nul", "bom"]
+)
+def test_json_that_python_gives_up_on_is_refused_by_line(tmp_path, line):
+    path = write_lines(tmp_path / "pool.jsonl", record("good"), line)
+    with pytest.raises(RowError, match=r"pool\.jsonl, line 2: "):
+        read_rows([path])
+
+
+def test_text_in_parquet_that_is_no_unicode_is_refused(tmp_path):
+    texts_of_bytes = pa.array([b"\xff\xfe", b"a"], type=pa.binary())
+    ids = pa.StringArray.from_buffers(2, texts_of_bytes.buffers()[1], texts_of_bytes.buffers()[2])
+    table = pa.table({"dataset": ["toy", "toy"], "id": ids, "messages": [GOOD["messages"]] * 2})
+    pyarrow.parquet.write_table(table, tmp_path / "pool.parquet")
+    with pytest.raises(RowError, match=r"pool\.parquet: not a whole Parquet file"):
+        read_rows([tmp_path / "pool.parquet"])
+
+
+@given(st.lists(st.tuples(texts, texts, texts).filter(lambda row: row[0] and row[1]), unique_by=lambda row: row[1]))
+@example([(text, text, text) for text in TEXTS])
+def test_texts_of_any_kind_are_written_and_read_back_unaltered(tmp_path, drawn):
+    rows = [Row(dataset, name, (("user", text), ("assistant", text))) for dataset, name, text in drawn]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows([tmp_path / "rows.jsonl"]) == rows
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_ten_megabytes_in_any_field_are_read_back_and_make_no_long_message(tmp_path):
+    long = "../x" * 2_500_000
+    rows = [Row("toy", long, (("assistant", "4"),))]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert read_rows([tmp_path / "rows.jsonl"]) == rows
+    write_rows(tmp_path / "twice.jsonl", rows * 2)
+    bad = [GOOD | {"id": long, "messages": [{"role": "user", "content": "?"}]}, GOOD | {"dataset": [long]}]
+    for path in (tmp_path / "twice.jsonl", *(write_lines(tmp_path / f"{i}.jsonl", one) for i, one in enumerate(bad))):
+        with pytest.raises(RowError) as refused:
+            read_rows([path])
+        assert len(str(refused.value)) < 1000

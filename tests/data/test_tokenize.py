@@ -5,9 +5,11 @@ from itertools import groupby, pairwise
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from lessexp.data.chat_format import Segment, TemplateFormat, TuluFormat
+from lessexp.data.chat_format import PlainFormat, Segment, TemplateFormat, TuluFormat
 from lessexp.data.rows import Row
 from lessexp.data.tokenize import (
     Dropped,
@@ -18,6 +20,7 @@ from lessexp.data.tokenize import (
     tokenize_row,
     tokenize_rows,
 )
+from tests.hostile import TEXTS, texts
 
 CHAT = (
     ("system", "Be the other."),
@@ -186,3 +189,41 @@ def test_groups_fill_the_token_budget_and_never_exceed_it(seed, is_sorted):
 
     assert all(padded_tokens(group) <= budget or len(group) == 1 for group in groups)
     assert all(padded_tokens([*group, following[0]]) > budget for group, following in pairwise(groups))
+
+
+ENDS = {
+    "tulu": (TuluFormat, "</s>\n"),
+    "plain": (lambda tokenizer: PlainFormat(tokenizer, separator="\n\n"), "</s>"),
+    "template": (TemplateFormat, "<|im_end|>\n"),
+}
+conversations = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@given(messages=conversations.map(lambda drawn: (*drawn, ("assistant", "the answer"))))
+@example(messages=tuple((role, text) for text in TEXTS for role in ("user", "assistant")))
+@example(messages=(("user", "the number " * 1000), ("assistant", "</s>" * 100)))
+def test_any_conversation_is_labelled_exactly_where_the_assistant_speaks(tokenizer, kind, messages):
+    make, end = ENDS[kind]
+    chat_format = make(tokenizer)
+    tokenized = tokenized_by(tokenizer, chat_format, messages, max_length=10**7)
+    labelled = [token for token, label in zip(tokenized.input_ids, tokenized.labels, strict=True) if label != -100]
+    others = [token for token, label in zip(tokenized.input_ids, tokenized.labels, strict=True) if label == -100]
+    assert [label for label in tokenized.labels if label != -100] == labelled
+    answers = "".join(content.strip() + end for role, content in messages if role == "assistant")
+    assert tokenizer.decode(labelled, clean_up_tokenization_spaces=False) == answers
+    rest = "".join(segment.text for segment in chat_format.segments(messages) if not segment.in_loss)
+    assert tokenizer.decode(others, clean_up_tokenization_spaces=False) == rest
+    for role, content in messages:
+        assert role == "assistant" or content.strip() in rest
+
+
+@given(messages=conversations.map(tuple), max_length=st.integers(1, 40))
+def test_a_conversation_cut_anywhere_is_the_start_of_the_whole_or_is_dropped(tokenizer, messages, max_length):
+    chat_format = TuluFormat(tokenizer)
+    whole = tokenized_by(tokenizer, chat_format, messages, max_length=10**7)
+    cut = tokenized_by(tokenizer, chat_format, messages, max_length=max_length)
+    if isinstance(cut, Dropped):
+        assert isinstance(whole, Dropped) or set(whole.labels[1:max_length]) <= {-100}
+    else:
+        assert (cut.input_ids, cut.labels) == (whole.input_ids[:max_length], whole.labels[:max_length])

@@ -2,9 +2,12 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, NoDirectionError, main, require_directions
 from lessexp.gradients.manifest import DatastoreError, Manifest
+from tests.hostile import changed, damaged, files_under, json_values, lying_safetensors
 
 
 def manifest(n=10, **changes):
@@ -169,3 +172,104 @@ def test_rows_without_a_direction_are_listed_and_read_as_nan(tmp_path, bad):
 def test_a_shard_of_the_wrong_shape_is_refused(tmp_path):
     with pytest.raises(ValueError, match="shard 2 holds 2 rows, got 4"):
         DatastoreWriter(tmp_path, manifest()).write_shard(1, 2, features(1)[:4])
+
+
+def read_all(root):
+    """Everything that a store is ever asked for."""
+    store = GradientDatastore.open(root, provenance={"seed": 3, "projection": {"proj_dim": 6}})
+    for checkpoint in store.checkpoints:
+        assert store.rows(checkpoint, 0, len(store.ids)).shape == (len(store.ids), store.manifest.proj_dim)
+        store.encoded(checkpoint, range(len(store.ids)))
+        for _ in store.cosine_blocks(checkpoint, torch.ones(store.manifest.proj_dim, 1)):
+            pass
+    return store
+
+
+def read_or_refuse(root, path, content):
+    """Put ``content`` in the place of a store's file; it is read or refused by name, and nothing is written."""
+    kept, before = path.read_bytes(), files_under(root)
+    path.write_bytes(content)
+    try:
+        store = read_all(root)
+    except DatastoreError as error:
+        assert str(error).startswith(str(root))
+        assert len(str(error)) < 800
+        return False
+    else:
+        if content != kept and path.suffix == ".safetensors":
+            assert store.damaged_files() == [str(path.relative_to(root))]
+        return True
+    finally:
+        path.write_bytes(kept)
+        assert files_under(root) == before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int4", "int1"])
+@given(data=st.data())
+def test_any_bytes_in_the_place_of_a_shard_are_read_or_refused_by_its_name(tmp_path, dtype, data):
+    if not (tmp_path / "manifest.json").exists():
+        fill(tmp_path, manifest(dtype=dtype))
+    path = tmp_path / "checkpoint=2" / "shard-00001.safetensors"
+    read_or_refuse(
+        tmp_path, path, data.draw(st.one_of(damaged(path.read_bytes()), lying_safetensors(["rows", "scale", "norm"])))
+    )
+
+
+@given(data=st.data())
+def test_any_json_in_the_place_of_the_manifest_is_read_or_refused(tmp_path, data):
+    path = tmp_path / "manifest.json"
+    if not path.exists():
+        fill(tmp_path)
+    record = json.loads(path.read_text())
+    texts = st.one_of(changed(record), json_values).map(json.dumps).map(str.encode)
+    read_or_refuse(tmp_path, path, data.draw(st.one_of(texts, damaged(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rows_per_shard", 0),
+        ("rows_per_shard", True),
+        ("proj_dim", 2**63),
+        ("proj_dim", 7),
+        ("checkpoints", [1, 1]),
+        ("checkpoints", ["../1"]),
+        ("checkpoints", [3]),
+        ("dtype", "float64"),
+        ("example_ids", ["a"]),
+        ("example_ids", "abcdefghij"),
+        ("subtasks", ["a"]),
+        ("provenance", None),
+        ("sha256", []),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(tmp_path, field, value):
+    fill(tmp_path)
+    record = json.loads((tmp_path / "manifest.json").read_text())
+    assert not read_or_refuse(tmp_path, tmp_path / "manifest.json", json.dumps(record | {field: value}).encode())
+    missing = {key: kept for key, kept in record.items() if key != field}
+    assert not read_or_refuse(tmp_path, tmp_path / "manifest.json", json.dumps(missing).encode())
+
+
+def test_a_missing_shard_is_refused_by_its_name(tmp_path):
+    store = fill(tmp_path)
+    (tmp_path / "checkpoint=1" / "shard-00002.safetensors").unlink()
+    with pytest.raises(DatastoreError, match=r"shard-00002\.safetensors: no such file; delete"):
+        store.rows(1, 8, 9)
+
+
+def test_verifying_opens_no_file_that_a_manifest_names_outside_the_store(tmp_path, capsys):
+    fill(tmp_path / "store")
+    (tmp_path / "outside").write_text("x")
+    path = tmp_path / "store" / "manifest.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"sha256": record["sha256"] | {"../outside": "0"}}))
+    assert main(["verify", str(tmp_path / "store")]) == 0
+    assert "6 shards are as they were written" in capsys.readouterr().out
+
+
+def test_a_damaged_plan_of_a_half_built_store_is_refused_by_name(tmp_path):
+    DatastoreWriter(tmp_path, manifest())
+    (tmp_path / "manifest.partial.json").write_text("{")
+    with pytest.raises(DatastoreError, match=r"manifest\.partial\.json: not valid JSON .* delete"):
+        DatastoreWriter(tmp_path, manifest())

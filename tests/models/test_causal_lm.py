@@ -1,8 +1,14 @@
+import shutil
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lessexp.data.tokenize import IGNORED_LABEL, collate
 from lessexp.models.causal_lm import answer_logits, load_causal_lm, load_tokenizer, per_example_loss
+from lessexp.models.source import ModelUnavailableError
+from tests.hostile import damaged
 
 
 @pytest.fixture
@@ -50,3 +56,26 @@ def test_a_model_loads_in_the_dtype_asked_for_and_in_evaluation_mode(model_folde
     model = load_causal_lm(model_folder, dtype="bfloat16", device="cpu")
     assert model.dtype == torch.bfloat16
     assert not model.training
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "model.safetensors"])
+@settings(max_examples=max(4, settings.default.max_examples // 100))  # a model takes long to load
+@given(data=st.data())
+def test_any_bytes_in_a_models_files_load_or_are_refused_by_folder(model_folder, tmp_path, name, data):
+    folder = tmp_path / "model"
+    if not folder.exists():
+        shutil.copytree(model_folder, folder)
+    (folder / name).write_bytes(data.draw(damaged((model_folder / name).read_bytes())))
+    try:
+        load_causal_lm(folder, dtype="float32", device="cpu") if "model" in name else load_tokenizer(folder)
+    except ModelUnavailableError as error:
+        assert str(error).startswith(str(folder))
+
+
+def test_a_config_that_does_not_fit_the_weights_is_refused_by_folder(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    config = (folder / "config.json").read_text()
+    for changed in ("{}", "[]", "{", config.replace('"hidden_size": 32', '"hidden_size": "32"')):
+        (folder / "config.json").write_text(changed)
+        with pytest.raises(ModelUnavailableError, match="its model cannot be loaded"):
+            load_causal_lm(folder, dtype="float32", device="cpu")

@@ -3,18 +3,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from lessexp.models.lora import AdapterMismatchError, lora_parameters
+from lessexp.errors import DamagedFileError, MissingFileError, UserError
+from lessexp.models.lora import AdapterMismatchError, copy_into, lora_parameters
 from lessexp.training.checkpoint import (
     OptimizerStateError,
     TrainerState,
+    checkpoint_hash,
     checkpoints_in,
     epoch_folder,
     moments_by_name,
     read_checkpoint,
+    read_trainer_state,
     write_checkpoint,
 )
+from tests.hostile import changed, damaged, json_values, lying_safetensors
 
 STATE = TrainerState(epoch=2, step=6, betas=(0.9, 0.999), eps=1e-8, mean_learning_rate=1e-3, seed=7)
 
@@ -80,3 +86,56 @@ def test_epochs_are_listed_in_number_order_without_half_written_ones(stepped, tm
         write_checkpoint(epoch_folder(tmp_path, epoch), *stepped, replace(STATE, epoch=epoch))
     (tmp_path / "epoch=11.partial").mkdir()
     assert [folder.name for folder in checkpoints_in(tmp_path)] == ["epoch=1", "epoch=2", "epoch=10"]
+
+
+FILES = ("adapter_model.safetensors", "adam_moments.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+@given(data=st.data())
+def test_any_bytes_in_the_place_of_tensors_are_read_or_refused_by_name(stepped, tmp_path, name, data):
+    folder = tmp_path / "epoch=2"
+    if not folder.exists():
+        write_checkpoint(folder, *stepped, STATE)
+    kept = (folder / name).read_bytes()
+    names = sorted(load_file(folder / name))[:2]
+    (folder / name).write_bytes(data.draw(st.one_of(damaged(kept), lying_safetensors(names))))
+    try:
+        copy_into(stepped[0], read_checkpoint(folder).adapter)
+    except (DamagedFileError, AdapterMismatchError):
+        pass
+    finally:
+        (folder / name).write_bytes(kept)
+    assert read_checkpoint(folder).state == STATE
+
+
+@given(st.one_of(changed(json.loads(json.dumps(vars(STATE)))), json_values))
+def test_any_json_in_the_place_of_the_state_is_a_state_or_is_refused_by_name(tmp_path, record):
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps(record))
+    try:
+        state = read_trainer_state(tmp_path)
+    except UserError as error:
+        assert str(error).startswith(str(path))
+    else:
+        assert state.mean_learning_rate >= 0
+        assert len(state.betas) == 2
+
+
+def test_moments_of_another_shape_are_refused_by_name(stepped, tmp_path):
+    write_checkpoint(tmp_path / "epoch=2", *stepped, STATE)
+    path = tmp_path / "epoch=2" / "adam_moments.safetensors"
+    moments = load_file(path)
+    name = sorted(moments)[0]
+    save_file(moments | {name: torch.zeros(3)}, path)
+    with pytest.raises(AdapterMismatchError, match=rf"adam_moments\.safetensors: {name} is .*\(3,\)"):
+        read_checkpoint(tmp_path / "epoch=2")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_of_a_checkpoint_is_named(stepped, tmp_path, name):
+    write_checkpoint(tmp_path / "epoch=2", *stepped, STATE)
+    (tmp_path / "epoch=2" / name).unlink()
+    for read in (read_checkpoint, checkpoint_hash):
+        with pytest.raises(MissingFileError, match=rf"{name}: no such file"):
+            read(tmp_path / "epoch=2")

@@ -2,10 +2,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig
 
+from lessexp.errors import UserError
 from lessexp.training.foreign_adapter import ForeignAdapterError, check_adapter_config
 from tests.conftest import LORA
+from tests.hostile import changed, json_values
 
 
 @pytest.fixture
@@ -63,3 +67,18 @@ def test_an_adapter_of_other_settings_is_refused_with_the_key_to_set(config_file
 def test_what_is_not_plain_lora_is_refused_by_name(config_file, changes, message):
     with pytest.raises(ForeignAdapterError, match=rf"adapter_config\.json: {message}"):
         check_adapter_config(config_file(changes), LORA)
+
+
+ENTRIES = {"r": 4, "lora_alpha": 8, "target_modules": list(LORA.target_modules), "bias": "none", "peft_type": "LORA"}
+
+
+@given(st.one_of(changed(ENTRIES), json_values))
+def test_any_json_is_the_same_adapter_or_is_refused_naming_the_file(tmp_path, record):
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(record))
+    try:
+        check_adapter_config(path, LORA)
+    except UserError as error:
+        assert str(error).startswith(str(path))
+    else:
+        assert (record["r"], record["lora_alpha"]) == (4, 8)

@@ -4,8 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from lessexp.errors import UserError
 from lessexp.training.foreign_checkpoint import (
     ForeignCheckpointError,
     LightningFile,
@@ -15,6 +18,7 @@ from lessexp.training.foreign_checkpoint import (
     find_checkpoints,
 )
 from lessexp.training.safe_load import UnsafeFileError
+from tests.hostile import changed, json_values
 
 
 @pytest.fixture
@@ -123,3 +127,33 @@ def test_the_hash_tells_files_that_are_read_from_others(run):
     state = json.loads((run / "checkpoint-3" / "trainer_state.json").read_text())
     (run / "checkpoint-3" / "trainer_state.json").write_text(json.dumps(state | {"global_step": 4}))
     assert content_hash(first) != before
+
+
+LOG = {"global_step": 3, "log_history": [{"step": 1, "learning_rate": 1e-3}, {"step": 1, "loss": 2.0}]}
+
+
+@given(
+    st.one_of(changed(LOG), json_values, changed(LOG["log_history"][0]).map(lambda one: LOG | {"log_history": [one]}))
+)
+def test_any_json_in_the_place_of_the_trainers_log_is_read_or_refused_by_name(trainer_run, tmp_path, record):
+    folder = tmp_path / "checkpoint-3"
+    if not folder.exists():
+        shutil.copytree(trainer_run / "checkpoint-3", folder)
+    (folder / "trainer_state.json").write_text(json.dumps(record))
+    try:
+        progress = TrainerFolder(folder).progress()
+    except UserError as error:
+        assert str(error).startswith(str(folder / "trainer_state.json"))
+    else:
+        assert isinstance(progress.step, int)
+
+
+@pytest.mark.parametrize(
+    "change", [{"global_step": "3"}, {"optimizer_states": 7}, {"state_dict": [1]}, {"state_dict": {".lora_A.": 1}}]
+)
+def test_a_lightning_file_with_something_else_in_its_places_is_refused_by_name(tmp_path, change):
+    path = tmp_path / "a.ckpt"
+    torch.save({"global_step": 3, "optimizer_states": [{}], "state_dict": {}} | change, path)
+    found = LightningFile(path)
+    with pytest.raises(ForeignCheckpointError, match=r"a\.ckpt"):
+        found.progress(), found.optimizer_state(), found.adapter()

@@ -190,3 +190,21 @@ def test_named_states_that_are_missing_unknown_or_double_are_named(saved, parame
             read_adam_state(named(spellings), shapes_of(parameters), source="optimizer.bin")
     with pytest.raises(ForeignOptimizerError, match=f"1 parameters are unknown, the first is {names[3]}"):
         read_adam_state(named(names), shapes_of(dict(list(parameters.items())[:3])), source="optimizer.bin")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": 7},
+        {"state": {0: None}},
+        {"param_groups": None},
+        {"param_groups": [{"params": 3}]},
+        {"param_groups": [{}]},
+        {"param_groups": [{"params": [0, 1, 2, 3], "lr": "x", "betas": (0.9, 0.99), "eps": 1e-8, "amsgrad": False}]},
+        {"param_groups": [{"params": [0, 1, 2, 3], "lr": 0.1, "betas": None, "eps": 1e-8, "amsgrad": False}]},
+        {"param_groups": [{"params": [[], {}, 2, 3], "lr": 0.1, "betas": (0, 0), "eps": 1e-8, "amsgrad": False}]},
+    ],
+)
+def test_a_state_with_something_else_in_its_places_is_refused_by_file(parameters, saved, change):
+    with pytest.raises(ForeignOptimizerError, match=r"optimizer\.pt"):
+        read_adam_state(saved | change, shapes_of(parameters), source="optimizer.pt")
