@@ -54,6 +54,6 @@ def refuse_foreign_code(folder: Path) -> None:
                 )
 
 
-def pickled_weights(folder: Path) -> list[str]:
+def weights_in_pickles(folder: Path) -> list[str]:
     """Names of the files in a folder that may be pickles."""
     return sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))

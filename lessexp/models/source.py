@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
 from lessexp.files import sha256_of
-from lessexp.models.foreign_code import pickled_weights, refuse_foreign_code
+from lessexp.models.foreign_code import refuse_foreign_code, weights_in_pickles
 
 _FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
@@ -165,7 +165,7 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str) -> Pa
         raise ModelUnavailableError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
     refuse_foreign_code(folder)
     if not any(folder.glob("*.safetensors")):
-        found = "".join(f", but {folder / name}, which may be a pickle" for name in pickled_weights(folder)[:1])
+        found = "".join(f", but {folder / name}, which may be a pickle" for name in weights_in_pickles(folder)[:1])
         raise ModelUnavailableError(
             f"model.path: {folder} holds no .safetensors weights{found}; pickled weights are not loaded, convert them "
             "first"

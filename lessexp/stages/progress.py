@@ -33,6 +33,7 @@ def quieten_libraries() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\.")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=rf"{library}\.")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+    warnings.filterwarnings("ignore", message=".*Glyph .* missing from font.*")  # names of data sets, in figures
 
 
 @contextlib.contextmanager

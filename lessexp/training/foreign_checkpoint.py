@@ -233,7 +233,7 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _lora_tensors(tensors: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
+def _lora_tensors(tensors: Any, source: Path) -> dict[str, Tensor]:
     """Those of an adapter, by public name; the frozen model's are left out."""
     adapter: dict[str, Tensor] = {}
     if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):

@@ -7,7 +7,7 @@ import torch
 
 from lessexp.errors import DamagedFileError, UserError
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
-from lessexp.models.foreign_code import ForeignCodeError, pickled_weights, refuse_foreign_code
+from lessexp.models.foreign_code import ForeignCodeError, refuse_foreign_code, weights_in_pickles
 from lessexp.models.source import HubSnapshot, ModelUnavailableError
 from lessexp.models.source import model_folder as folder_of_model
 
@@ -69,7 +69,7 @@ def test_a_folder_of_pickles_is_refused_by_file_and_nothing_is_run(copied, tmp_p
     torch.save({"weight": Payload(tmp_path / "escaped")}, copied / name)
     with pytest.raises(ModelUnavailableError, match=rf"{name}, which may be a pickle; .* convert them"):
         open_folder(copied)
-    assert pickled_weights(copied) == [name]
+    assert weights_in_pickles(copied) == [name]
     with pytest.raises(ModelUnavailableError, match="cannot be loaded"):
         load_causal_lm(copied, dtype="float32", device="cpu")
     # Safetensors of another name do not open the door to the pickle beside them.

@@ -113,6 +113,7 @@ def test_given_checkpoints_stand_for_all_that_trained_them(make_experiment, buil
     )
     assert base.warmup_fields == other_training.warmup_fields == other_seed.warmup_fields
     assert base.cfg.paths.warmup == str(built_warmup)
+    (built_warmup / "COMPLETE").unlink()  # it vouches for the files
     (built_warmup / "epoch=2" / "adapter_model.safetensors").write_bytes(b"other")
     assert make_experiment(given).warmup_fields != base.warmup_fields
 
