@@ -12,14 +12,14 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lessexp.files import write_json
+from lessexp.locks import taking_turns
 from lessexp.processes import ALONE, Team
 from lessexp.wholeness import COMPLETE, check_whole, hashes_in, read_complete
 
@@ -115,18 +115,8 @@ def build_together(
         return [reused.get(order.folder) or built[order.folder] for order in orders]
 
 
-@contextlib.contextmanager
-def _lock(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        announce(f"waiting for another run that is building {folder}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _lock(folder: Path, announce: Callable[[str], None]) -> AbstractContextManager[None]:
+    return taking_turns(Path(f"{folder}.lock"), lambda: announce(f"waiting for another run that is building {folder}"))
 
 
 def _reuse(order: Order, announce: Callable[[str], None]) -> Artifact:

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import DamagedFileError, UserError
-from lessexp.files import read_json, sha256_of, write_json
+from lessexp.files import read_json, sha256_of, write_json, written_whole
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import DatastoreError, Manifest, check_same, read_manifest
 from lessexp.gradients.shards import open_shard, shard_path
@@ -97,12 +97,10 @@ class DatastoreWriter:
             raise ValueError(f"shard {shard} holds {len(self.manifest.shard_rows(shard))} rows, got {len(rows.scale)}")
         path = shard_path(self.root, checkpoint, shard)
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")
         try:
-            save_file(vars(rows), partial)
-            partial.replace(path)
+            with written_whole(path) as partial:
+                save_file(vars(rows), partial)
         except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
             raise DatastoreError(
                 f"{path}: cannot be written ({error}); make room or choose another artifacts_dir, and run again"
             ) from error

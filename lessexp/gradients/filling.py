@@ -174,7 +174,7 @@ def fill_stores(
 
     for checkpoint, shards in missing.items():
         features_here = cache(lambda checkpoint=checkpoint: features_at(checkpoint))
-        advance(sum(len(manifest.shard_rows(shard)) for shard in range(manifest.n_shards) if shard not in set(shards)))
+        advance(len(manifest.example_ids) - sum(len(manifest.shard_rows(shard)) for shard in shards))
         with finishing_pieces("shard") as stop_if_asked, _in_background() as submit:
             for shard in team.share(shards):
                 lacking = _lacking(stores, checkpoint, shard)

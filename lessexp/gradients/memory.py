@@ -13,10 +13,11 @@ from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, spli
 from lessexp.errors import UserError
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.saved_tensors import noting_saved_storages
 
 _SHARE_OF_FREE_MEMORY = 0.5  # the rest is for what is not counted: work space, fragmentation, other processes
 _MOST_TOKENS = 16384  # beyond this no device is busier
-_COPIES_OF_LOGITS = 4  # as computed, in float32, their softmax and its gradient
+COPIES_OF_LOGITS = 4  # as computed, in float32, their softmax and its gradient
 _COPIES_OF_BLOCK = 3  # gradients of one parameter, their direction, and what projecting needs
 
 
@@ -42,21 +43,9 @@ def free_bytes(device: torch.device | str) -> int:
 
 def saved_bytes(model: nn.Module, row: TokenizedRow, *, device: torch.device | str) -> int:
     """What autograd keeps of one row between forward and backward, parameters not counted."""
-    of_parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    seen: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in of_parameters:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        # Kept until the sum is taken: the place of a freed tensor could be given to the next one.
-        loss = per_example_loss(model, collate([row], pad_token_id=0).to(device))
-        total = sum(seen.values())
-    del loss
-    return total
+    with noting_saved_storages(model) as saved:
+        per_example_loss(model, collate([row], pad_token_id=0).to(device))
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def tokens_that_fit(features: GradientFeatures, rows: Sequence[TokenizedRow], *, device: torch.device | str) -> int:
@@ -69,7 +58,7 @@ def tokens_that_fit(features: GradientFeatures, rows: Sequence[TokenizedRow], *,
     longest, shortest = rows[int(lengths.argmax())], int(lengths.min())
     head = model.get_output_embeddings()
     of_a_token = saved_bytes(model, longest, device=device) / len(longest.input_ids)
-    of_a_token += _COPIES_OF_LOGITS * 4 * head.weight.shape[0]
+    of_a_token += COPIES_OF_LOGITS * 4 * head.weight.shape[0]
     largest_block = max(layer.weight.numel() for layer in features.layers.values())
     of_a_row = 4 * (_COPIES_OF_BLOCK * largest_block + features.projector.proj_dim)
     fitting = _SHARE_OF_FREE_MEMORY * free_bytes(device) / (of_a_token + of_a_row / shortest)

@@ -5,11 +5,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
+from lessexp.models.saved_tensors import noting_saved_storages
 
 _TOKENS = 16  # of the row that is passed through; few, for attention is taken to be written out
 
@@ -62,16 +63,7 @@ def shape_of(folder: Path, lora: LoraSettings, *, dtype: str) -> ModelShape:
 
 
 def _saved_bytes(adapted: nn.Module, backbone: nn.Module) -> int:
-    parameters = {parameter.untyped_storage()._cdata for parameter in adapted.parameters()}
-    saved: dict[int, torch.UntypedStorage] = {}  # held, so that no other takes its place
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            saved[storage._cdata] = storage
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with noting_saved_storages(adapted) as saved:
         mask = torch.zeros(1, 1, _TOKENS, _TOKENS)  # ready made: models look into any other for values
         backbone(input_ids=torch.zeros(1, _TOKENS, dtype=torch.long), attention_mask=mask, use_cache=False)
     return sum(storage.nbytes() for storage in saved.values())

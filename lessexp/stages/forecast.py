@@ -8,7 +8,6 @@
 Artifacts that are there cost nothing. Answers that a benchmark lets the models write are not counted.
 """
 
-import json
 import shutil
 import statistics
 import time
@@ -23,6 +22,7 @@ import torch
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.gradients.codecs import encode
+from lessexp.gradients.memory import COPIES_OF_LOGITS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.shape import ModelShape, shape_of
 from lessexp.reports.tables import with_unit
@@ -30,13 +30,12 @@ from lessexp.stages.configuration import ExperimentError, lora_settings
 from lessexp.stages.cost import forward_flops, training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
-from lessexp.wholeness import COMPLETE
+from lessexp.wholeness import COMPLETE, read_complete
 
 _SHARE_OF_PRODUCTS = 0.5  # of the speed of bare matrix products that a model reaches
 _TRIAL_SIZE = 1024  # rows and columns of the trial's product
 _TRIAL_SECONDS = 0.2
 _BYTES_OF_STATE = 4 * 3  # a parameter in a checkpoint: value and two moments
-_COPIES_OF_LOGITS = 4  # as computed, in float32, their softmax and its gradient
 _SPARE = 1.05  # files have headers, and a run writes a little besides
 _SECONDS_OF_NOTE = 1.0  # shorter artifacts say nothing about speed
 
@@ -176,7 +175,7 @@ class Forecaster:
 
     def _batch(self, which: str, n_tokens: int) -> float:
         shape = self.shapes[which]
-        logits = _COPIES_OF_LOGITS * 4 * shape.vocabulary * self._share_of_labels
+        logits = COPIES_OF_LOGITS * 4 * shape.vocabulary * self._share_of_labels
         state = (4 + _BYTES_OF_STATE) * shape.n_adapter_parameters
         return self._weights(which) + state + n_tokens * (shape.saved_bytes_a_token + logits)
 
@@ -205,7 +204,7 @@ def _speed_so_far(artifacts: Path) -> float | None:
     """Median of FLOP over seconds of what was built here."""
     found = []
     for complete in artifacts.glob(f"*/*/{COMPLETE}"):
-        built = json.loads(complete.read_text())
+        built = read_complete(complete.parent)
         if built["seconds"] > _SECONDS_OF_NOTE and built["record"].get("flops", 0) > 0:
             found.append(built["record"]["flops"] / built["seconds"])
     return statistics.median(found) if found else None

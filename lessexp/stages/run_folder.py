@@ -5,15 +5,16 @@ import errno
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from lessexp.locks import taking_turns
 from lessexp.stages.storage import RUN_FOLDER, StorageError
 
 _LOCK = ".lock"
@@ -77,21 +78,11 @@ def register_resolver() -> None:
     OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
 
 
-@contextlib.contextmanager
-def held(folder: Path, announce: Callable[[str], None]) -> Iterator[None]:
+def held(folder: Path, announce: Callable[[str], None]) -> AbstractContextManager[None]:
     """Keep other processes that were given the same folder waiting until this one has left it.
 
     Args:
         folder: of the run.
         announce: gets one sentence if another process is there.
     """
-    lock = FileLock(folder / _LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        announce(f"waiting for another process that works in {folder}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return taking_turns(folder / _LOCK, lambda: announce(f"waiting for another process that works in {folder}"))
