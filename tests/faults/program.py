@@ -97,6 +97,8 @@ def _be_the_program(arguments: tuple[str, ...], output: Path, before: Callable[[
         warnings.simplefilter("ignore")
         GlobalHydra.instance().clear()
         os.chdir(output.parent)
+        # Several threads that load weights at once trip over torch's thread pool, which a fork leaves to be made anew.
+        os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"
         before()
         sys.argv = ["run.py", *arguments]
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
