@@ -13,8 +13,11 @@ from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 from tests.stages.conftest import SHRUNK
 from tests.test_run import places, run_py  # noqa: F401  (a fixture)
 
-# Ten rows a warm-up step and six shards of the pool, so that three processes have different numbers of both.
+# Five rows a warm-up step and six shards of the pool, so that three processes have different numbers of both. With the
+# usual ε of 1e-8 Adam's step is the gradient's sign: it hides a gradient of the wrong size, and turns the order in
+# which processes add up numbers near zero into steps. In 16 bits a loss scaled by a third is rounded in other places.
 SETTINGS = [*SHRUNK, "warmup.training.batch_size=5", "micro_batch_size=1", "datastore.rows_per_shard=4"]
+SETTINGS += ["model.dtype=float32", "warmup.training.eps=1e-3", "finetune.training.eps=1e-3"]
 
 
 def stores(artifacts, kind):
@@ -47,11 +50,11 @@ def test_processes_train_and_select_together_as_one_does(one, places, tmp_path, 
         ours, theirs = read_checkpoint(second), read_checkpoint(first)
         assert ours.state == theirs.state
         for name in theirs.adapter:  # the same sums, added up in another order
-            torch.testing.assert_close(ours.adapter[name], theirs.adapter[name], rtol=1e-3, atol=1e-5)
-            torch.testing.assert_close(ours.exp_avg[name], theirs.exp_avg[name], rtol=1e-3, atol=1e-5)
-            torch.testing.assert_close(ours.exp_avg_sq[name], theirs.exp_avg_sq[name], rtol=1e-3, atol=1e-7)
+            torch.testing.assert_close(ours.adapter[name], theirs.adapter[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(ours.exp_avg[name], theirs.exp_avg[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(ours.exp_avg_sq[name], theirs.exp_avg_sq[name], rtol=1e-4, atol=1e-8)
     for name, value in read_adapter(one / "adapter").items():
-        torch.testing.assert_close(read_adapter(folder / "adapter")[name], value, rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(read_adapter(folder / "adapter")[name], value, rtol=1e-4, atol=1e-6)
     for kind in ("pool_gradients", "target_gradients"):
         first, second = stores(tmp_path / "artifacts-1", kind), stores(artifacts, kind)
         assert first.ids == second.ids
