@@ -60,3 +60,14 @@ def training_settings(node: DictConfig) -> TrainingSettings:
     """The settings under ``warmup.training`` or ``finetune.training``."""
     values = plain(node)
     return TrainingSettings(**{**values, "betas": tuple(values["betas"])})
+
+
+def training_fields(cfg: DictConfig, node: DictConfig, *, n_processes: int) -> dict[str, Any]:
+    """All that determines such a training besides model and rows."""
+    return {
+        "training": plain(node),
+        "seed": cfg.seed,
+        # Dropout draws its numbers micro-batch by micro-batch, in each process.
+        "micro_batch_size": cfg.micro_batch_size if cfg.lora.dropout else None,
+        **({"processes": n_processes} if cfg.lora.dropout and n_processes > 1 else {}),
+    }

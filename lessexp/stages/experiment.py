@@ -24,7 +24,7 @@ from lessexp.models.source import model_folder
 from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
-from lessexp.stages.configuration import instantiate, lora_settings, plain
+from lessexp.stages.configuration import instantiate, lora_settings, plain, training_fields
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
@@ -218,13 +218,9 @@ class Experiment:
     @property
     def _checkpoints_to_train(self) -> dict[str, Any]:
         return {
-            "training": plain(self.cfg.warmup.training),
             "fraction": self.cfg.warmup.fraction,
             "pool": self._pool_fingerprint,
-            "seed": self.cfg.seed,
-            # Dropout draws its numbers micro-batch by micro-batch, in each process.
-            "micro_batch_size": self.cfg.micro_batch_size if self.cfg.lora.dropout else None,
-            **({"processes": self.n_processes} if self.cfg.lora.dropout and self.n_processes > 1 else {}),
+            **training_fields(self.cfg, self.cfg.warmup.training, n_processes=self.n_processes),
         }
 
     @cached_property

@@ -1,7 +1,7 @@
 """What a run will take, said before it starts: arithmetic, time, memory and disk.
 
     FLOP    4 N a token read forward and backward, 2 N a token read forward (`lessexp.stages.cost`)
-    disk    warm-up: 12 bytes for each parameter of the adapter and epoch; a store: its bytes a row for each checkpoint
+    disk    training: 12 bytes for each parameter of the adapter and epoch; a store: its bytes a row for each checkpoint
     memory  the weights; the adapter with gradient and moments; what autograd keeps of a batch; the answers' logits
     time    FLOP over what this machine did a second in the artifacts it shares or, without any, in a trial
 
@@ -47,12 +47,14 @@ class Forecast:
     Attributes:
         flops: estimated arithmetic.
         bytes_written: under ``artifacts_dir`` and in the run folder.
+        bytes_in_passing: the final training's epochs, which are removed when it is done.
         memory_bytes: at the peak, of one process.
         flops_a_second: of this machine.
     """
 
     flops: float
     bytes_written: int
+    bytes_in_passing: int
     memory_bytes: float
     flops_a_second: float
 
@@ -83,6 +85,7 @@ class Forecaster:
         return Forecast(
             flops=float(sum(flops for flops, _ in parts)),
             bytes_written=int(_SPARE * sum(n_bytes for _, n_bytes in parts)),
+            bytes_in_passing=self._bytes_of_epochs("trained", "finetune") if "finetune" in self._stages else 0,
             memory_bytes=self._memory(),
             flops_a_second=self._flops_a_second() * self.experiment.n_processes,
         )
@@ -107,10 +110,10 @@ class Forecaster:
             return 0.0, 0
         shape, epochs = self.shapes["selection"], self.cfg.warmup.training.epochs
         n_tokens = self.cfg.warmup.fraction * _n_tokens(self.experiment.tokenized_pool) * epochs
-        return (
-            training_flops(shape.n_adapted_parameters, int(n_tokens)),
-            epochs * _BYTES_OF_STATE * shape.n_adapter_parameters,
-        )
+        return training_flops(shape.n_adapted_parameters, int(n_tokens)), self._bytes_of_epochs("selection", "warmup")
+
+    def _bytes_of_epochs(self, which: str, node: str) -> int:
+        return self.cfg[node].training.epochs * _BYTES_OF_STATE * self.shapes[which].n_adapter_parameters
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]
@@ -150,7 +153,8 @@ class Forecaster:
     def _finetuning(self) -> tuple[float, int]:
         shape, rows = self.shapes["trained"], self.experiment.tokenized_pool
         n_tokens = self.experiment.n_selected / len(rows) * _n_tokens(rows) * self.cfg.finetune.training.epochs
-        return training_flops(shape.n_adapted_parameters, int(n_tokens)), 4 * shape.n_adapter_parameters
+        n_bytes = 2 * 4 * shape.n_adapter_parameters  # as an artifact and in the run folder
+        return training_flops(shape.n_adapted_parameters, int(n_tokens)), n_bytes
 
     def _memory(self) -> float:
         """The largest of what training and features need at once."""
@@ -235,9 +239,10 @@ def announce_forecast(experiment: Experiment) -> None:
     )
     place = _existing(experiment.shelf.root)
     free = shutil.disk_usage(place).free
-    if free < forecast.bytes_written:
+    needed = forecast.bytes_written + forecast.bytes_in_passing
+    if free < needed:
         raise ExperimentError(
-            f"the run will write {with_unit(forecast.bytes_written, 'B')} and {place} has room for "
+            f"the run will write {with_unit(needed, 'B')} and {place} has room for "
             f"{with_unit(free, 'B')}; set artifacts_dir to a larger disk, or lower proj_dim or datastore.dtype"
         )
 

@@ -7,14 +7,12 @@ from typing import Any
 from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import drawn
-from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.data.tokenize import TokenizedRow
 from lessexp.files import written_whole
 from lessexp.stages.configuration import training_settings
-from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
-from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
-from lessexp.training.fit import fit
+from lessexp.stages.training import train_epochs
 from lessexp.training.imports import ImportedWarmup
 from lessexp.training.untrained import write_untrained
 
@@ -64,31 +62,10 @@ def run(experiment: Experiment) -> dict[str, Any]:
         if experiment.team.is_leader:
             with written_whole(folder / "example_ids.json") as partial:
                 partial.write_text(json.dumps(rows.ids) + "\n")
-        settings = training_settings(cfg.warmup.training)
-        done = checkpoints_in(folder)
-        model = experiment.warmup_model.load_with_adapter(seed=cfg.seed)
-        n_parameters = model.num_parameters()
-        if len(done) < settings.epochs:
-            fit(
-                model,
-                rows,
-                settings,
-                micro_batch_size=cfg.micro_batch_size,
-                pad_token_id=experiment.selection_model.tokenizer.pad_token_id,
-                seed=cfg.seed,
-                log_prefix="warmup",
-                device=experiment.device,
-                loggers=experiment.loggers,
-                log_folder=experiment.run_folder,
-                team=experiment.team,
-                checkpoint_root=folder,
-                resume_from=read_checkpoint(done[-1]) if done else None,
-            )
-        experiment.team.meet()
-        if len(checkpoints_in(folder)) != settings.epochs:
-            raise RuntimeError(f"{folder} holds {len(checkpoints_in(folder))} of {settings.epochs} checkpoints")
-        n_tokens = settings.epochs * int(lengths_of(rows).sum())
-        return {"n_rows": len(rows), "flops": training_flops(n_parameters, n_tokens)}
+        _, flops = train_epochs(
+            experiment, experiment.warmup_model, rows, cfg.warmup.training, folder=folder, log_prefix="warmup"
+        )
+        return {"n_rows": len(rows), "flops": flops}
 
     built = experiment.shelf.build_by_all("warmup", experiment.warmup_fields, build, team=experiment.team)
     return {"artifacts": {"warmup": built}}

@@ -2,7 +2,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from lessexp.errors import UserError
-from lessexp.stages.configuration import ExperimentError, instantiate, lora_settings, plain, training_settings
+from lessexp.stages.configuration import (
+    ExperimentError,
+    instantiate,
+    lora_settings,
+    plain,
+    training_fields,
+    training_settings,
+)
 
 
 class OwnError(UserError, ValueError):
@@ -44,3 +51,15 @@ def test_settings_are_those_of_the_configuration(compose_config):
     assert (lora_settings(cfg).rank, lora_settings(cfg).target_modules[0]) == (3, "q_proj")
     training = training_settings(cfg.warmup.training)
     assert (training.learning_rate, training.betas) == (0.5, (0.9, 0.999))
+
+
+def test_with_dropout_micro_batches_and_processes_determine_a_training(compose_config):
+    def fields(*overrides, n_processes):
+        cfg = compose_config(*overrides)
+        return training_fields(cfg, cfg.finetune.training, n_processes=n_processes)
+
+    assert fields(n_processes=1) == fields("micro_batch_size=2", n_processes=3)
+    variants = [((), 1), ((), 2), (("micro_batch_size=2",), 1)]
+    with_dropout = [fields("lora.dropout=0.1", *more, n_processes=n) for more, n in variants]
+    assert all(with_dropout.count(one) == 1 for one in with_dropout)
+    assert fields(n_processes=1) != fields("seed=1", n_processes=1)

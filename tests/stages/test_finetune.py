@@ -1,9 +1,14 @@
+import shutil
+
+import pytest
+import torch
 from peft import PeftModel
 
 from lessexp.data.rows import write_rows
 from lessexp.models.causal_lm import load_causal_lm
-from lessexp.models.lora import lora_parameters
-from lessexp.stages import finetune
+from lessexp.models.lora import lora_parameters, read_adapter
+from lessexp.stages import finetune, training
+from lessexp.training.fit import fit
 from tests.conftest import make_rows
 
 
@@ -15,3 +20,62 @@ def test_it_trains_a_fresh_copy_on_the_selected_rows(make_experiment, model_fold
     base = load_causal_lm(model_folder, dtype="float32", device="cpu")
     tuned = PeftModel.from_pretrained(base, experiment.run_folder / "adapter")
     assert all(parameter.abs().max() > 0 for parameter in lora_parameters(tuned).values())
+
+
+def tune(make_experiment, *overrides, run, rows):
+    """Record of the stage and bytes of the adapter in the run folder."""
+    experiment = make_experiment("selector=random", *overrides, run=run)
+    write_rows(experiment.run_folder / "selected.jsonl", rows)
+    record = finetune.run(experiment)
+    return record["artifacts"]["tuned_adapter"], read_adapter(experiment.run_folder / "adapter")
+
+
+def test_runs_that_train_on_the_same_rows_share_the_adapter_whatever_they_aim_at(make_experiment):
+    rows = make_rows(24)[:6]
+    first, adapter = tune(make_experiment, run="first", rows=rows)
+    assert not first.reused and first.record["flops"] > 0
+    second, same = tune(make_experiment, "aggregate=mean", run="second", rows=rows)
+    assert second.reused
+    assert all(torch.equal(same[name], adapter[name]) for name in adapter)
+    assert [path.name for path in first.folder.iterdir() if path.is_dir()] == ["adapter"]  # no epoch is left
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "finetune.training.learning_rate=0.001", "lora.rank=4", "max_length=90"]
+)
+def test_another_training_is_another_adapter(make_experiment, override):
+    rows = make_rows(24)[:6]
+    tune(make_experiment, run="first", rows=rows)
+    assert not tune(make_experiment, override, run="second", rows=rows)[0].reused
+
+
+def test_other_rows_or_another_order_are_another_adapter(make_experiment):
+    rows = make_rows(24)[:6]
+    tune(make_experiment, run="first", rows=rows)
+    assert not tune(make_experiment, run="second", rows=rows[::-1])[0].reused
+
+
+def test_a_training_stopped_after_an_epoch_goes_on_there(make_experiment, monkeypatch):
+    rows, epochs = make_rows(24)[:6], "finetune.training.epochs=3"
+    _, whole = tune(make_experiment, epochs, run="first", rows=rows)
+    shutil.rmtree(make_experiment(run="first").shelf.root / "tuned_adapter")
+
+    def stopped(*args, **kwargs):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune, "save_adapter", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tune(make_experiment, epochs, run="second", rows=rows)
+    [folder] = make_experiment(run="second").shelf.root.glob("tuned_adapter/*/")
+    shutil.rmtree(folder / "epochs" / "epoch=3")
+    resumed_from = []
+
+    def noted_fit(*args, **kwargs):
+        resumed_from.append(kwargs["resume_from"].state.epoch)
+        fit(*args, **kwargs)
+
+    monkeypatch.setattr(training, "fit", noted_fit)
+    _, again = tune(make_experiment, epochs, run="third", rows=rows)
+    assert resumed_from == [2]
+    assert all(torch.equal(again[name], whole[name]) for name in whole)

@@ -5,6 +5,7 @@ import pytest
 
 from lessexp.pipeline import run
 from lessexp.stages import forecast as module
+from lessexp.stages import warmup as warmup_stage
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.forecast import Forecaster, announce_forecast, bytes_a_row
 
@@ -39,6 +40,16 @@ def test_what_is_there_costs_nothing(forecast, compose_config, tmp_path):
     saved = records["warmup"]["flops"] + records["gradients"]["flops"]
     assert before.flops - after.flops == pytest.approx(saved, rel=0.05)
     assert after.bytes_written < before.bytes_written / 4
+
+
+def test_epochs_of_the_final_training_are_counted_while_they_last(forecast, make_experiment):
+    experiment = make_experiment()
+    [warmup] = warmup_stage.run(experiment)["artifacts"].values()
+    n_bytes = sum(file.stat().st_size for file in warmup.folder.rglob("*.safetensors"))
+    epochs = experiment.cfg.warmup.training.epochs
+    said = forecast(f"finetune.training.epochs={epochs}", run="again")
+    assert said.bytes_in_passing == pytest.approx(n_bytes, rel=0.25)
+    assert forecast("selector.stages=[warmup]", run="without").bytes_in_passing == 0
 
 
 def test_more_rows_checkpoints_and_dimensions_take_more_in_proportion(forecast):

@@ -1,0 +1,34 @@
+import shutil
+
+import torch
+
+from lessexp.models.lora import lora_parameters
+from lessexp.stages.training import train_epochs
+from lessexp.training.checkpoint import checkpoints_in
+
+
+def trained(experiment, folder):
+    """Adapter by name and FLOP of the warm-up's settings on the whole pool."""
+    training = experiment.cfg.warmup.training
+    model, flops = train_epochs(
+        experiment, experiment.model, experiment.tokenized_pool, training, folder=folder, log_prefix="warmup"
+    )
+    return {name: parameter.detach().clone() for name, parameter in lora_parameters(model).items()}, flops
+
+
+def test_a_training_goes_on_after_the_last_epoch_that_is_there(make_experiment, tmp_path):
+    experiment = make_experiment("warmup.training.epochs=3")
+    whole, flops = trained(experiment, tmp_path / "epochs")
+    assert [folder.name for folder in checkpoints_in(tmp_path / "epochs")] == ["epoch=1", "epoch=2", "epoch=3"]
+    shutil.rmtree(tmp_path / "epochs" / "epoch=3")
+    again, flops_again = trained(experiment, tmp_path / "epochs")
+    assert flops_again == flops > 0
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_what_is_trained_already_is_read_and_not_trained_again(make_experiment, tmp_path, monkeypatch):
+    experiment = make_experiment()
+    whole, _ = trained(experiment, tmp_path / "epochs")
+    monkeypatch.setattr("lessexp.stages.training.fit", lambda *args, **kwargs: 1 / 0)
+    again, _ = trained(experiment, tmp_path / "epochs")
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
