@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 import lessexp.worker
 from lessexp.errors import UserError
 from lessexp.interruption import Stopped, stopping_at_once
+from lessexp.preemption import requeue
 from lessexp.processes import is_follower
+from lessexp.stages.composition import check_options
 from lessexp.stages.credentials import refuse_credentials
 from lessexp.stages.run_folder import register_resolver
 
@@ -33,6 +35,8 @@ def main(cfg: DictConfig) -> None:
             lessexp.worker.run(cfg, run_folder)
     except Stopped as stopped:
         print(f"Stopped by {stopped}", file=sys.stderr)
+        if not is_follower():
+            requeue(stopped)
         sys.exit(stopped.exit_code)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -47,6 +51,7 @@ if __name__ == "__main__":
         sys.argv += lessexp.worker.FOLLOWER_OVERRIDES
     try:
         refuse_credentials(sys.argv[1:])  # Hydra writes the command line down before it calls main
+        check_options(sys.argv[1:])
     except UserError as error:
         sys.exit(f"Error: {error}")
     main()

@@ -1,8 +1,9 @@
-"""What SIGINT (Ctrl-C) and SIGTERM do to a run.
+"""What SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (a scheduler's warning) do to a run.
 
 While shards are computed the first signal lets the current one be finished and written, and then the run stops; the
 second stops it at once. Everywhere else the first stops it at once: training leaves one checkpoint an epoch, so
-there is no nearer place to wait for, and goes on after the last whole epoch.
+there is no nearer place to wait for, and goes on after the last whole epoch. A signal that a launcher handles already,
+as submitit does, is left to it.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_OF_NOBODY = (signal.SIG_DFL, signal.default_int_handler)
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -37,7 +39,7 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def _handled_by(handler: _Handler) -> Iterator[None]:
-    """Handle both signals, in the main thread of this process only; Python allows no other thread to."""
+    """Handle the signals, in the main thread of this process only; Python allows no other thread to."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -50,12 +52,18 @@ def _handled_by(handler: _Handler) -> Iterator[None]:
             return
         handler(number, frame)
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    handle.is_ours = True
+    before = {number: signal.signal(number, handle) for number in _SIGNALS if _is_free(number)}
     try:
         yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def _is_free(number: int) -> bool:
+    current = signal.getsignal(number)
+    return current in _OF_NOBODY or getattr(current, "is_ours", False)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -64,7 +72,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-    """Make either signal raise `Stopped` where the program is."""
+    """Make any of the signals raise `Stopped` where the program is."""
     with _handled_by(_stop):
         yield
 

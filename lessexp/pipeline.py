@@ -14,6 +14,7 @@ from lessexp.processes import ALONE, Team
 from lessexp.reports import tracking
 from lessexp.reports.results import overrides_of
 from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
+from lessexp.stages.artifact_paths import set_artifact_paths
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
 from lessexp.stages.credentials import refuse_credentials_in
@@ -66,7 +67,7 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         return experiment
     preflight(experiment)
     refuse_credentials_in(plain(cfg))
-    experiment.set_artifact_paths()
+    set_artifact_paths(experiment)
     for warning in count_warnings(pool_counts(experiment.pool, cfg)):
         say(warning)
     if experiment.unusable:

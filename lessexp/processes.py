@@ -180,7 +180,7 @@ def start_workers(run_folder: Path, n: int) -> None:
             process.wait()
         except Stopped as signalled:  # Ctrl-C reaches the others too, and they finish their shards
             stopped = signalled
-            if signalled.number == signal.SIGTERM:
+            if signalled.number != signal.SIGINT:
                 process.terminate()
     if stopped:
         raise stopped

@@ -8,7 +8,7 @@ import pytest
 
 from lessexp.interruption import Stopped, finishing_pieces, stopping_at_once
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -16,7 +16,7 @@ def test_a_signal_stops_at_once_with_the_exit_code_of_shells(number):
     with pytest.raises(Stopped) as stopped, stopping_at_once():
         os.kill(os.getpid(), number)
         pytest.fail("it went on")
-    assert stopped.value.exit_code == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert stopped.value.exit_code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}[number]
     assert str(stopped.value).startswith(f"{number.name}; the same command goes on after")
 
 
@@ -64,6 +64,17 @@ def test_handlers_are_put_back_and_nest():
         with pytest.raises(Stopped):
             os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_signal_that_a_launcher_handles_is_left_to_it():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: seen.append(number))
+    try:
+        with stopping_at_once(), finishing_pieces("shard"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_other_threads_may_use_it_and_change_nothing():

@@ -37,10 +37,10 @@ def test_a_new_target_on_an_old_pool_costs_the_target_alone(compose_config, tmp_
 
 
 @pytest.mark.parametrize("selector", ["random", "full"])
-def test_selectors_without_gradients_share_nothing_but_the_base_models_answers(compose_config, tmp_path, selector):  # noqa: F811
+def test_selectors_without_gradients_share_adapter_and_base_answers(compose_config, tmp_path, selector):  # noqa: F811
     results = run_in(tmp_path / "run", compose_config(f"selector={selector}"))
     assert results["selection"]["n_selected"] == (24 if selector == "full" else 6)
-    assert [kind.name for kind in (tmp_path / "artifacts").iterdir()] == ["base_answers"]
+    assert {kind.name for kind in (tmp_path / "artifacts").iterdir()} == {"tuned_adapter", "base_answers"}
 
 
 def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # noqa: F811

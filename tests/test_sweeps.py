@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import lessexp.gradients.per_example
-import lessexp.stages.warmup
+import lessexp.stages.training
 from lessexp.pipeline import run
 from lessexp.reports.results import read_results
 from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401  (a fixture)
@@ -21,17 +21,17 @@ DIMENSIONS = "datastore.also=[{proj_dim: 64},{proj_dim: 128},{proj_dim: 512}]"
 def counted(monkeypatch):
     """How often a warm-up was trained, and how many examples went backward for their features."""
     counts = {"warmups": 0, "examples": 0}
-    fit, backward = lessexp.stages.warmup.fit, lessexp.gradients.per_example._backward
+    fit, backward = lessexp.stages.training.fit, lessexp.gradients.per_example._backward
 
     def counted_fit(*args, **kwargs):
-        counts["warmups"] += 1
+        counts["warmups"] += kwargs["log_prefix"] == "warmup"
         return fit(*args, **kwargs)
 
     def counted_backward(model, batch, *args):
         counts["examples"] += len(batch.example_ids)
         return backward(model, batch, *args)
 
-    monkeypatch.setattr(lessexp.stages.warmup, "fit", counted_fit)
+    monkeypatch.setattr(lessexp.stages.training, "fit", counted_fit)
     monkeypatch.setattr(lessexp.gradients.per_example, "_backward", counted_backward)
     return counts
 

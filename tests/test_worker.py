@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lessexp import worker
 from lessexp.gradients.datastore import GradientDatastore
@@ -49,8 +50,8 @@ def test_processes_train_and_select_together_as_one_does(one, places, tmp_path, 
     for first, second in zip(checkpoints_in(alone), checkpoints_in(together), strict=True):
         ours, theirs = read_checkpoint(second), read_checkpoint(first)
         assert ours.state == theirs.state
-        for name in theirs.adapter:  # the same sums, added up in another order
-            torch.testing.assert_close(ours.adapter[name], theirs.adapter[name], rtol=1e-4, atol=1e-6)
+        for name in theirs.parameters:  # the same sums, added up in another order
+            torch.testing.assert_close(ours.parameters[name], theirs.parameters[name], rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(ours.exp_avg[name], theirs.exp_avg[name], rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(ours.exp_avg_sq[name], theirs.exp_avg_sq[name], rtol=1e-4, atol=1e-8)
     for name, value in read_adapter(one / "adapter").items():
@@ -61,6 +62,27 @@ def test_processes_train_and_select_together_as_one_does(one, places, tmp_path, 
     scores = [pyarrow.parquet.read_table(run / "scores.parquet").to_pydict() for run in (one, folder)]
     assert scores[0]["example_id"] == scores[1]["example_id"]
     np.testing.assert_allclose(scores[0]["score"], scores[1]["score"], atol=5e-3)  # of rows that are stored in 16 bits
+
+
+@pytest.mark.parametrize(
+    ("n", "part", "warmup"),
+    [(2, "lora", []), pytest.param(3, "full", ["selector=random"], marks=pytest.mark.slow)],
+)
+def test_processes_that_share_the_model_train_as_one_does(places, tmp_path, n, part, warmup):  # noqa: F811
+    settings = [*SETTINGS, *places, f"finetune={part}", "finetune.training.batch_size=5", *warmup]
+    sizes = {"one": ["trainer=cpu"], "several": ["trainer=fsdp", f"trainer.processes={n}", "device=cpu"]}
+    for name, trainer in sizes.items():
+        done = run_py(tmp_path / name, *settings, *trainer, f"artifacts_dir={tmp_path / f'artifacts-{name}'}")
+        assert done.returncode == 0, done.stderr
+    for kind in ("warmup/*/epoch=*", "tuned_*/*/*"):
+        folders = [sorted((tmp_path / f"artifacts-{name}").glob(f"{kind}/")) for name in sizes]
+        assert [folder.name for folder in folders[0]] == [folder.name for folder in folders[1]]
+        for alone, together in zip(*folders, strict=True):
+            for file in alone.glob("*.safetensors"):
+                ours, theirs = load_file(together / file.name), load_file(file)
+                assert list(ours) == list(theirs)
+                for tensor, value in theirs.items():  # the same sums, added up in another order
+                    torch.testing.assert_close(ours[tensor], value, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 from lessexp.models.source import model_folder
 from lessexp.stages.composition import compose_config
 from lessexp.stages.progress import progress_bar, quieten_libraries
-from lessexp.training.checkpoint import TrainerState, WarmupCheckpoint, moments_by_name
+from lessexp.training.checkpoint import EpochCheckpoint, TrainerState, moments_by_name
 
 WARMUP_ROWS = 64
 WARMUP = {"steps": 16, "learning_rate": 5e-4}  # of the fidelity benchmarks
@@ -91,7 +91,7 @@ class Subject:
     """A model in the middle of a warm-up."""
 
     model: PeftModel
-    checkpoint: WarmupCheckpoint
+    checkpoint: EpochCheckpoint
 
 
 def _with_adapter(folder: Path, rank: int, seed: int) -> PeftModel:
@@ -108,8 +108,8 @@ def adapted_model(folder: Path, *, rank: int, seed: int = 0) -> Subject:
     for parameter in parameters.values():
         with torch.no_grad():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.01)
-    checkpoint = WarmupCheckpoint(
-        adapter={name: parameter.detach() for name, parameter in parameters.items()},
+    checkpoint = EpochCheckpoint(
+        parameters={name: parameter.detach() for name, parameter in parameters.items()},
         exp_avg={name: torch.randn(p.shape, generator=generator) * 1e-3 for name, p in parameters.items()},
         exp_avg_sq={name: torch.rand(p.shape, generator=generator) * 1e-6 for name, p in parameters.items()},
         state=TrainerState(epoch=1, step=100, betas=(0.9, 0.999), eps=1e-8, mean_learning_rate=1e-5, seed=seed),
@@ -155,10 +155,10 @@ def warmed_model(
             optimizer.step()
             optimizer.zero_grad()
             advance(1)
-    exp_avg, exp_avg_sq = moments_by_name(model, optimizer)
+    exp_avg, exp_avg_sq = moments_by_name(parameters, optimizer)
     settings = optimizer.defaults
-    checkpoint = WarmupCheckpoint(
-        adapter={name: parameter.detach() for name, parameter in parameters.items()},
+    checkpoint = EpochCheckpoint(
+        parameters={name: parameter.detach() for name, parameter in parameters.items()},
         exp_avg=exp_avg,
         exp_avg_sq=exp_avg_sq,
         state=TrainerState(1, steps, settings["betas"], settings["eps"], learning_rate, seed),

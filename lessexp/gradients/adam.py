@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lessexp.training.checkpoint import WarmupCheckpoint
+from lessexp.training.checkpoint import EpochCheckpoint
 
 
 def adam_direction(
@@ -64,7 +64,7 @@ class AdamDirection:
     """
 
     def __init__(
-        self, checkpoint: WarmupCheckpoint, *, eps_inside_sqrt: bool, bias_correction: bool, centered: bool = False
+        self, checkpoint: EpochCheckpoint, *, eps_inside_sqrt: bool, bias_correction: bool, centered: bool = False
     ):
         state = checkpoint.state
         beta1, beta2 = state.betas
@@ -97,7 +97,7 @@ class AdamDirection:
 class PlainGradient:
     """∇ℓ itself: the direction of SGD, and what target rows always use."""
 
-    def __init__(self, checkpoint: WarmupCheckpoint | None = None):
+    def __init__(self, checkpoint: EpochCheckpoint | None = None):
         self.checkpoint = checkpoint
 
     def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
@@ -108,7 +108,7 @@ class PlainGradient:
 class SignDirection:
     """The sign of each coordinate: Adam without memory."""
 
-    def __init__(self, checkpoint: WarmupCheckpoint | None = None):
+    def __init__(self, checkpoint: EpochCheckpoint | None = None):
         self.checkpoint = checkpoint
 
     def __call__(self, name: str, start: int, tile: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:

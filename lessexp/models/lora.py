@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -120,9 +121,17 @@ def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the adapter so that plain ``peft`` loads it."""
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+def save_adapter(model: PeftModel, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write an adapter so that plain ``peft`` loads it.
+
+    Args:
+        model: with an adapter of this shape.
+        folder: gets the files.
+        tensors: the adapter's values by public name.
+    """
+    model.peft_config[_ADAPTER].save_pretrained(folder)
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(values, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 
 def read_adapter(folder: Path) -> dict[str, Tensor]:
@@ -131,12 +140,16 @@ def read_adapter(folder: Path) -> dict[str, Tensor]:
 
 
 def copy_into(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Set the adapter's parameters.
+    """Set the adapter's parameters; raises as `copy_values` does."""
+    copy_values(lora_parameters(model), tensors)
+
+
+def copy_values(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
+    """Set parameters.
 
     Raises:
         AdapterMismatchError: a name is missing or unknown, or a shape differs.
     """
-    parameters = lora_parameters(model)
     check_names(tensors, expected=list(parameters))
     for name, parameter in parameters.items():
         if tensors[name].shape != parameter.shape:

@@ -22,7 +22,7 @@ from lessexp.proxies.alignment import (
 )
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import low_rank_layers
-from lessexp.training.trainer import make_trainer, without_idle_warnings
+from lessexp.training.trainer import Engine, make_trainer, without_idle_warnings
 
 Fidelity = Callable[[nn.Module], float]
 """How well a proxy keeps the target's influence on rows held out; the higher the better."""
@@ -168,7 +168,11 @@ def align(
         seed=seed,
     )
     trainer = make_trainer(
-        device=device, loggers=loggers, log_folder=log_folder, max_epochs=settings.epochs, enable_progress_bar=False
+        engine=Engine(device),
+        loggers=loggers,
+        log_folder=log_folder,
+        max_epochs=settings.epochs,
+        enable_progress_bar=False,
     )
     with without_idle_warnings():
         module.proxy.eval()

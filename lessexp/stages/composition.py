@@ -1,13 +1,16 @@
 """What Hydra does for ``run.py``, without a command line: for notebooks and benchmarks."""
 
+import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,6 +32,22 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
 
 
+def check_options(overrides: Sequence[str]) -> None:
+    """Check the values of groups, which Hydra takes for a fault of its own where they are no text.
+
+    Raises:
+        ExperimentError: a group is given a number, null or a dictionary; its options are listed.
+    """
+    for override in overrides:
+        group = override.partition("=")[0].lstrip("+")
+        if not (known := options(group) if re.fullmatch("[a-z_]+", group) else []):
+            continue
+        with contextlib.suppress(OverrideParseException):  # Hydra shows where
+            value = OverridesParser.create().parse_override(override).value()
+            if not isinstance(value, str | list):
+                raise ExperimentError(f"{override} names no option; give {group} one of {', '.join(known)}")
+
+
 def quoted(text: str) -> str:
     """A value for an override, taken literally whatever signs it holds."""
     return QuotedString(text.replace("${", r"\${"), Quote.single).with_quotes()
@@ -41,6 +60,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         ExperimentError: an override names a group, an option or a key that does not exist, or holds a token.
     """
     refuse_credentials(overrides)
+    check_options(overrides)
     version, current = VersionBase.instance(), GlobalHydra.instance()
     version_base, hydra = version.version_base, current.hydra
     current.clear()

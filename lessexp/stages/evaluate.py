@@ -20,7 +20,6 @@ from lessexp.evaluation.base import Advance, Examinee
 from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
 from lessexp.files import write_json, written_whole
-from lessexp.models.lora import copy_into, read_adapter
 from lessexp.stages.configuration import plain
 from lessexp.stages.cost import forward_flops
 from lessexp.stages.experiment import Experiment
@@ -73,7 +72,7 @@ def _base_answers(
     """Ask the base model, or take what it answered before."""
 
     def build(folder: Path) -> dict[str, Any]:
-        # A fresh adapter changes nothing, so the model that is tuned serves as the base model.
+        # Before training the model that is tuned is the base model; a fresh adapter changes nothing.
         scores, predictions = _examine(experiment, model, rows, advance)
         write_json(folder / _ANSWERS, {"scores": scores, "predictions": predictions})
         return {"n_rows": len(rows), "flops": flops}
@@ -136,14 +135,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
             f"{n_shortened} of {len(rows)} test rows have fewer solved examples, "
             f"to fit evaluation.max_length={cfg.evaluation.max_length}"
         )
-    model = experiment.model.load_with_adapter(seed=cfg.seed)
+    model = experiment.tuning.base(experiment.model, seed=cfg.seed)
     tokenized, _ = experiment.tokenized_benchmark_rows
     passes = 1 if experiment.benchmark.metric is None else 2
     flops = forward_flops(model.num_parameters(), passes * int(lengths_of(tokenized).sum()))
     with progress_bar("evaluation of the base model", total=passes * len(rows)) as advance:
         base = _base_answers(experiment, model, rows, advance, flops)
     answers = {"base": json.loads((base.folder / _ANSWERS).read_text(encoding="utf-8"))}
-    copy_into(model, read_adapter(experiment.adapter_folder))
+    model = experiment.tuning.tuned(model, experiment.model, experiment.tuned_folder)
     with progress_bar("evaluation of the tuned model", total=passes * len(rows)) as advance:
         scores, predictions = _examine(experiment, model, rows, advance)
     answers["tuned"] = {"scores": scores, "predictions": predictions}

@@ -31,8 +31,10 @@ from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.shelf import Shelf
 from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.stages.tuning import Tuning
 from lessexp.stages.value_checks import check_values
 from lessexp.training.imports import ImportedWarmup
+from lessexp.training.trainer import Engine
 
 
 class Experiment:
@@ -57,10 +59,16 @@ class Experiment:
         self.preparation = preparation(cfg)
         self.device = device_of(cfg.device, team)
         self.selected_file = run_folder / "selected.jsonl"
-        self.adapter_folder = run_folder / "adapter"
         self.loggers: Sequence[Logger] = ()  # of the stage that is running
         self.team = team  # in a stage of the leader's, the leader alone
         self.n_processes = team.size
+        self.tuning: Tuning = instantiate(cfg.finetune.tuning)
+
+    @property
+    def engine(self) -> Engine:
+        """Where and how the stage that is running trains."""
+        trainer = self.cfg.trainer
+        return Engine(self.device, self.team, trainer.strategy, trainer.activation_checkpointing)
 
     def _model(self, node: DictConfig) -> ModelInUse:
         folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
@@ -170,6 +178,11 @@ class Experiment:
         return fingerprint(self.usable_pool)
 
     @property
+    def tuned_folder(self) -> Path:
+        """What final training leaves in the run folder."""
+        return self.run_folder / self.tuning.folder_name
+
+    @property
     def data_fingerprints(self) -> dict[str, str]:
         """Hashes of what the run read: the rows it could choose from, those it aimed at, those that judged it."""
         return {
@@ -268,29 +281,3 @@ class Experiment:
     def target_representation_fields(self) -> dict[str, Any]:
         """All that determines a store of the target's representations."""
         return self._representation_fields(fingerprint(self.target)) | self._target_length
-
-    def set_artifact_paths(self) -> None:
-        """Fill in ``paths``, so that a selector's configuration can refer to what its stages build."""
-        for stage in self.cfg.selector.stages:
-            for kind, fields in self._built_by(stage).items():
-                self.cfg.paths[kind] = str(self.shelf.folder(kind, fields))
-        if self.cfg.warmup.importer is None:
-            self.cfg.paths.warmup = self.cfg.warmup.path or self.cfg.paths.warmup
-
-    def _built_by(self, stage: str) -> dict[str, dict[str, Any]]:
-        """All that determines each artifact that a stage builds, by kind."""
-        match stage:
-            case "warmup":
-                return {"warmup": self.warmup_fields}
-            case "gradients":
-                return {
-                    "pool_gradients": self.pool_gradient_fields(self.stores[0]),
-                    "target_gradients": self.target_gradient_fields(self.stores[0]),
-                }
-            case "representations":
-                return {
-                    "pool_representations": self.pool_representation_fields,
-                    "target_representations": self.target_representation_fields,
-                }
-            case _:
-                return {}

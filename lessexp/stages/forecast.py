@@ -1,8 +1,9 @@
 """What a run will take, said before it starts: arithmetic, time, memory and disk.
 
     FLOP    4 N a token read forward and backward, 2 N a token read forward (`lessexp.stages.cost`)
-    disk    training: 12 bytes for each parameter of the adapter and epoch; a store: its bytes a row for each checkpoint
-    memory  the weights; the adapter with gradient and moments; what autograd keeps of a batch; the answers' logits
+    disk    warm-up: 12 bytes for each parameter of the adapter and epoch; stores: bytes a row for each checkpoint
+    memory  the weights; what is trained with gradient and moments; what autograd keeps of a batch; the logits of its
+            answers (without activation checkpointing)
     time    FLOP over what this machine did a second in the artifacts it shares or, without any, in a trial
 
 Artifacts that are there cost nothing. Answers that a benchmark lets the models write are not counted.
@@ -47,7 +48,7 @@ class Forecast:
     Attributes:
         flops: estimated arithmetic.
         bytes_written: under ``artifacts_dir`` and in the run folder.
-        bytes_in_passing: the final training's epochs, which are removed when it is done.
+        bytes_in_passing: the final training's last two epochs, which are removed when it is done.
         memory_bytes: at the peak, of one process.
         flops_a_second: of this machine.
     """
@@ -85,7 +86,7 @@ class Forecaster:
         return Forecast(
             flops=float(sum(flops for flops, _ in parts)),
             bytes_written=int(_SPARE * sum(n_bytes for _, n_bytes in parts)),
-            bytes_in_passing=self._bytes_of_epochs("trained", "finetune") if "finetune" in self._stages else 0,
+            bytes_in_passing=2 * _BYTES_OF_STATE * self._n_tuned if "finetune" in self._stages else 0,
             memory_bytes=self._memory(),
             flops_a_second=self._flops_a_second() * self.experiment.n_processes,
         )
@@ -110,10 +111,10 @@ class Forecaster:
             return 0.0, 0
         shape, epochs = self.shapes["selection"], self.cfg.warmup.training.epochs
         n_tokens = self.cfg.warmup.fraction * _n_tokens(self.experiment.tokenized_pool) * epochs
-        return training_flops(shape.n_adapted_parameters, int(n_tokens)), self._bytes_of_epochs("selection", "warmup")
-
-    def _bytes_of_epochs(self, which: str, node: str) -> int:
-        return self.cfg[node].training.epochs * _BYTES_OF_STATE * self.shapes[which].n_adapter_parameters
+        return (
+            training_flops(shape.n_adapted_parameters, int(n_tokens)),
+            epochs * _BYTES_OF_STATE * shape.n_adapter_parameters,
+        )
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]
@@ -153,8 +154,12 @@ class Forecaster:
     def _finetuning(self) -> tuple[float, int]:
         shape, rows = self.shapes["trained"], self.experiment.tokenized_pool
         n_tokens = self.experiment.n_selected / len(rows) * _n_tokens(rows) * self.cfg.finetune.training.epochs
-        n_bytes = 2 * 4 * shape.n_adapter_parameters  # as an artifact and in the run folder
+        n_bytes = 2 * 4 * self._n_tuned  # as an artifact and in the run folder
         return training_flops(shape.n_adapted_parameters, int(n_tokens)), n_bytes
+
+    @property
+    def _n_tuned(self) -> int:
+        return self.experiment.tuning.n_trained(self.shapes["trained"])
 
     def _memory(self) -> float:
         """The largest of what training and features need at once."""
@@ -180,8 +185,9 @@ class Forecaster:
     def _batch(self, which: str, n_tokens: int) -> float:
         shape = self.shapes[which]
         logits = COPIES_OF_LOGITS * 4 * shape.vocabulary * self._share_of_labels
-        state = (4 + _BYTES_OF_STATE) * shape.n_adapter_parameters
-        return self._weights(which) + state + n_tokens * (shape.saved_bytes_a_token + logits)
+        state = (4 + _BYTES_OF_STATE) * (self._n_tuned if which == "trained" else shape.n_adapter_parameters)
+        n_shares = self.experiment.n_processes if self.cfg.trainer.strategy == "fsdp" and which == "trained" else 1
+        return (self._weights(which) + state) / n_shares + n_tokens * (shape.saved_bytes_a_token + logits)
 
     @cached_property
     def _share_of_labels(self) -> float:

@@ -99,7 +99,7 @@ def _fill(
     def features_at(epoch: int) -> GradientFeatures:
         checkpoint = read_checkpoint(checkpoints[epoch])
         model = load_model()
-        copy_into(model, checkpoint.adapter)
+        copy_into(model, checkpoint.parameters)
         return GradientFeatures(model, projectors, instantiate(side.direction, checkpoint), layers=space(model))
 
     def fitting() -> int:

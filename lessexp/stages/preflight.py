@@ -21,6 +21,7 @@ from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES
+from lessexp.training.trainer import STRATEGIES
 from lessexp.wholeness import check_whole
 
 _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
@@ -57,6 +58,7 @@ def _check_settings(experiment: Experiment) -> None:
     cfg = experiment.cfg
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
+    _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
     for store in experiment.stores:
@@ -95,6 +97,7 @@ def _check_pool(experiment: Experiment) -> None:
 
 
 def _check_finetuning(experiment: Experiment) -> None:
+    experiment.tuning.check(experiment.model)
     batch_size = experiment.cfg.finetune.training.batch_size
     if experiment.n_selected < batch_size:
         n_selected = budget(experiment.cfg.selector.fraction, len(experiment.pool))

@@ -1,19 +1,20 @@
-"""Training an adapter epoch by epoch in an artifact's folder, from the last epoch that is there: warm-up and final."""
+"""Training epoch by epoch in an artifact's folder, from the last epoch that is there: warm-up and final."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from peft import PeftModel
+from torch import nn
 
 from lessexp.data.tokenize import TokenizedRow, lengths_of
-from lessexp.models.lora import copy_into
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.model_in_use import ModelInUse
-from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.training.checkpoint import checkpoints_in, epoch_of, read_checkpoint
 from lessexp.training.fit import fit
+from lessexp.training.trained_part import ADAPTER, TrainedPart
 
 
 def train_epochs(
@@ -24,27 +25,35 @@ def train_epochs(
     *,
     folder: Path,
     log_prefix: str,
-) -> tuple[PeftModel, float]:
-    """Leave one checkpoint an epoch in ``folder``; a stopped training goes on after the last one that is there.
+    fresh: Callable[..., nn.Module] = ModelInUse.load_with_adapter,
+    part: TrainedPart = ADAPTER,
+    precision: str = "32-true",
+    keeps_all_checkpoints: bool = True,
+) -> float:
+    """Leave checkpoints of epochs in ``folder``; a stopped training goes on after the last one that is there.
 
     Args:
-        experiment: whose seed, device, loggers and processes are used.
-        model_in_use: gets a fresh adapter.
+        experiment: whose seed, loggers and engine are used.
+        model_in_use: the model.
         rows: what to train on.
         training: the settings, a node of the configuration.
         folder: gets the ``epoch=K`` folders.
         log_prefix: first part of the metric names.
+        fresh: makes the model before training of ``model_in_use`` and ``seed=``.
+        part: of the model that is trained.
+        precision: Lightning's name of the arithmetic.
+        keeps_all_checkpoints: whether those of earlier epochs stay.
 
     Returns:
-        The trained model, and the arithmetic of all epochs in FLOP.
+        The arithmetic of all epochs in FLOP.
     """
-    settings, cfg = training_settings(training), experiment.cfg
-    model = model_in_use.load_with_adapter(seed=cfg.seed)
+    settings, cfg, engine = training_settings(training), experiment.cfg, experiment.engine
+    if engine.spreads_model:  # whole in the computer's memory; a device gets its part
+        model_in_use = replace(model_in_use, device="cpu")
+    model = fresh(model_in_use, seed=cfg.seed)
+    n_parameters = model.num_parameters()
     done = checkpoints_in(folder)
-    last = read_checkpoint(done[-1]) if done else None
-    if len(done) == settings.epochs:
-        copy_into(model, last.adapter)
-    else:
+    if not done or epoch_of(done[-1]) < settings.epochs:
         fit(
             model,
             rows,
@@ -53,15 +62,19 @@ def train_epochs(
             pad_token_id=model_in_use.tokenizer.pad_token_id,
             seed=cfg.seed,
             log_prefix=log_prefix,
-            device=experiment.device,
+            engine=engine,
+            precision=precision,
+            part=part,
             loggers=experiment.loggers,
             log_folder=experiment.run_folder,
-            team=experiment.team,
             checkpoint_root=folder,
-            resume_from=last,
+            keeps_all_checkpoints=keeps_all_checkpoints,
+            resume_from=read_checkpoint(done[-1], part=part) if done else None,
         )
     experiment.team.meet()
-    if len(checkpoints_in(folder)) != settings.epochs:
-        raise RuntimeError(f"{folder} holds {len(checkpoints_in(folder))} of {settings.epochs} checkpoints")
+    last = epoch_of(checkpoints_in(folder)[-1])
+    if last != settings.epochs:
+        raise RuntimeError(f"{folder} holds {last} of {settings.epochs} epochs")
+    experiment.team.meet()  # from here on the leader may move them
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
-    return model, training_flops(model.num_parameters(), n_tokens)
+    return training_flops(n_parameters, n_tokens)

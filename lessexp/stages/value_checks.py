@@ -94,6 +94,7 @@ RULES: Mapping[str, Rule] = {
     "lora.target_modules": _TEXTS,
     "logger.share_rows": _YES_OR_NO,
     "selector.stages": _TEXTS,
+    "trainer.activation_checkpointing": _YES_OR_NO,
     "warmup.fraction": _NUMBER,
     "warmup.path": _or_null(_TEXT),
     "warmup.checkpoints": _or_null(_WHOLE_NUMBERS),
@@ -109,7 +110,7 @@ RULES: Mapping[str, Rule] = {
 _GROUPS = (
     *("datastore", "pool_sample", "preparation", "evaluation", "evaluation.bootstrap", "evaluation.leaks"),
     *("model", "selection_model", "lora", "warmup", "warmup.training", "finetune", "finetune.training"),
-    *("gradients", "projection", "selector", "logger"),
+    *("gradients", "projection", "selector", "logger", "trainer"),
 )
 
 

@@ -62,7 +62,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         if experiment.team.is_leader:
             with written_whole(folder / "example_ids.json") as partial:
                 partial.write_text(json.dumps(rows.ids) + "\n")
-        _, flops = train_epochs(
+        flops = train_epochs(
             experiment, experiment.warmup_model, rows, cfg.warmup.training, folder=folder, log_prefix="warmup"
         )
         return {"n_rows": len(rows), "flops": flops}

@@ -1,32 +1,28 @@
-"""The folder of one warm-up epoch: adapter, Adam moments and what is needed to continue from them.
+"""The folder of one epoch: what was trained, its Adam moments and what is needed to continue from them.
 
-``epoch=K/`` holds ``adapter_model.safetensors`` and ``adapter_config.json`` (plain peft),
-``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and ``trainer_state.json``.
+``epoch=K/`` holds ``adapter_model.safetensors`` and ``adapter_config.json`` (plain peft; a model's files where all
+weights are trained), ``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and
+``trainer_state.json``.
 """
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lessexp.errors import DamagedFileError, MissingFileError
 from lessexp.files import read_json, sha256_of_all, written_whole
-from lessexp.models.lora import (
-    WEIGHTS_FILE,
-    AdapterMismatchError,
-    check_names,
-    lora_parameters,
-    read_adapter,
-    save_adapter,
-)
+from lessexp.models.lora import WEIGHTS_FILE, AdapterMismatchError, check_names
 from lessexp.models.tensor_files import read_tensors
+from lessexp.training.sharding import gathered
+from lessexp.training.trained_part import ADAPTER, TrainedPart
 
 _MOMENTS_FILE = "adam_moments.safetensors"
 _STATE_FILE = "trainer_state.json"
@@ -59,10 +55,10 @@ class TrainerState:
 
 
 @dataclass(frozen=True)
-class WarmupCheckpoint:
+class EpochCheckpoint:
     """One epoch's checkpoint in memory; all tensors by public parameter name, in float32."""
 
-    adapter: dict[str, Tensor]
+    parameters: dict[str, Tensor]
     exp_avg: dict[str, Tensor]
     exp_avg_sq: dict[str, Tensor]
     state: TrainerState
@@ -74,16 +70,16 @@ def epoch_folder(root: Path, epoch: int) -> Path:
 
 
 def moments_by_name(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """First and second moments of every adapter parameter.
+    """First and second moments of every parameter.
 
     Raises:
         OptimizerStateError: the optimizer has not stepped this parameter.
     """
     exp_avg: dict[str, Tensor] = {}
     exp_avg_sq: dict[str, Tensor] = {}
-    for name, parameter in lora_parameters(model).items():
+    for name, parameter in parameters.items():
         state = optimizer.state.get(parameter, {})
         if "exp_avg" not in state:
             raise OptimizerStateError(f"the optimizer holds no moments for {name}; it must have taken a step")
@@ -92,47 +88,74 @@ def moments_by_name(
     return exp_avg, exp_avg_sq
 
 
-def write_checkpoint(folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer, state: TrainerState) -> None:
-    """Write a checkpoint of a model in training; the folder appears whole or not at all."""
-    write_parts(folder, model, *moments_by_name(model, optimizer), state)
-
-
-def write_parts(
-    folder: Path, model: PeftModel, exp_avg: Mapping[str, Tensor], exp_avg_sq: Mapping[str, Tensor], state: TrainerState
+def write_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainerState,
+    *,
+    part: TrainedPart = ADAPTER,
+    writes: bool = True,
 ) -> None:
-    """Write a checkpoint from a model that holds its adapter, and moments by public name."""
-    moments = {f"{name}.exp_avg": tensor.contiguous().cpu() for name, tensor in exp_avg.items()}
-    moments |= {f"{name}.exp_avg_sq": tensor.contiguous().cpu() for name, tensor in exp_avg_sq.items()}
+    """Write a checkpoint of a model in training; the folder appears whole or not at all.
+
+    Args:
+        folder: its place.
+        model: in training. Where its parameters are spread over processes, all of them call this together.
+        optimizer: that has taken a step.
+        state: of the training.
+        part: of the model that is trained.
+        writes: whether this process is the one that writes.
+    """
+    parameters = part.parameters(model)
+    held = (parameters, *moments_by_name(parameters, optimizer))
+    tensors = [gathered(tensors, keep=writes) for tensors in held]
+    if writes:
+        save_checkpoint(folder, model, EpochCheckpoint(*tensors, state), part=part)
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, checkpoint: EpochCheckpoint, *, part: TrainedPart = ADAPTER
+) -> None:
+    """Write a checkpoint that is in memory, beside what describes the model it belongs to."""
+    moments = {f"{name}.exp_avg": tensor.cpu().contiguous() for name, tensor in checkpoint.exp_avg.items()}
+    moments |= {f"{name}.exp_avg_sq": tensor.cpu().contiguous() for name, tensor in checkpoint.exp_avg_sq.items()}
     with written_whole(folder) as partial:
-        save_adapter(model, partial)
+        partial.mkdir(parents=True)
+        part.save(model, checkpoint.parameters, partial)
         save_file(moments, partial / _MOMENTS_FILE)
-        (partial / _STATE_FILE).write_text(json.dumps(asdict(state), indent=2) + "\n")
+        (partial / _STATE_FILE).write_text(json.dumps(asdict(checkpoint.state), indent=2) + "\n")
 
 
-def read_checkpoint(folder: Path) -> WarmupCheckpoint:
+def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckpoint:
     """Read what `write_checkpoint` wrote.
 
     Raises:
         MissingFileError: a file of the checkpoint is missing.
         DamagedFileError: a file is not whole or does not hold what it must.
-        AdapterMismatchError: moments and adapter do not name the same parameters, or give them other shapes.
+        AdapterMismatchError: moments and parameters have not the same names, or other shapes.
     """
-    adapter = read_adapter(folder)
+    parameters = part.read(folder)
     moments = read_tensors(folder / _MOMENTS_FILE)
-    check_names(moments, expected=[f"{name}.{kind}" for name in adapter for kind in ("exp_avg", "exp_avg_sq")])
+    check_names(moments, expected=[f"{name}.{kind}" for name in parameters for kind in ("exp_avg", "exp_avg_sq")])
     for name, moment in moments.items():
-        parameter = adapter[name.rpartition(".")[0]]
+        parameter = parameters[name.rpartition(".")[0]]
         if moment.shape != parameter.shape or not moment.is_floating_point():
             raise AdapterMismatchError(
                 f"{folder / _MOMENTS_FILE}: {name} is {moment.dtype} of shape {tuple(moment.shape)}, its parameter has "
                 f"{tuple(parameter.shape)}"
             )
-    return WarmupCheckpoint(
-        adapter=adapter,
-        exp_avg={name: moments[f"{name}.exp_avg"] for name in adapter},
-        exp_avg_sq={name: moments[f"{name}.exp_avg_sq"] for name in adapter},
+    return EpochCheckpoint(
+        parameters=parameters,
+        exp_avg={name: moments[f"{name}.exp_avg"] for name in parameters},
+        exp_avg_sq={name: moments[f"{name}.exp_avg_sq"] for name in parameters},
         state=read_trainer_state(folder),
     )
+
+
+def copy_trained(folder: Path, destination: Path) -> None:
+    """Copy what was trained, without what only a training that goes on needs."""
+    shutil.copytree(folder, destination, ignore=shutil.ignore_patterns(_MOMENTS_FILE, _STATE_FILE))
 
 
 def read_trainer_state(folder: Path) -> TrainerState:

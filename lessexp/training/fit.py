@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from peft import PeftModel
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
+from torch import nn
 
 from lessexp.data.datamodule import InstructionDataModule
 from lessexp.data.tokenize import TokenizedRow
-from lessexp.processes import ALONE, Team
 from lessexp.training.adam_moments import AdamMomentsCheckpoint
-from lessexp.training.checkpoint import WarmupCheckpoint
+from lessexp.training.checkpoint import EpochCheckpoint
 from lessexp.training.module import InstructionTuning, TrainingSettings
-from lessexp.training.trainer import make_trainer, without_idle_warnings
+from lessexp.training.trained_part import ADAPTER, TrainedPart
+from lessexp.training.trainer import Engine, make_trainer, without_idle_warnings
 
 
 def fit(
-    model: PeftModel,
+    model: nn.Module,
     rows: Sequence[TokenizedRow],
     settings: TrainingSettings,
     *,
@@ -26,28 +26,32 @@ def fit(
     pad_token_id: int,
     seed: int,
     log_prefix: str,
-    device: str,
+    engine: Engine,
     loggers: Sequence[Logger],
     log_folder: Path,
-    team: Team = ALONE,
+    part: TrainedPart = ADAPTER,
+    precision: str = "32-true",
     checkpoint_root: Path | None = None,
-    resume_from: WarmupCheckpoint | None = None,
+    keeps_all_checkpoints: bool = True,
+    resume_from: EpochCheckpoint | None = None,
 ) -> None:
-    """Train the adapter in place.
+    """Train a part of a model in place.
 
     Args:
-        model: with an adapter attached.
+        model: with an adapter attached, where that is what is trained. Spread over processes it stays spread.
         rows: what to train on.
         settings: of the run.
         micro_batch_size: examples of one forward pass.
         pad_token_id: fills the ends of short rows.
         seed: of row order and dropout.
         log_prefix: first part of the metric names and of the progress bar.
-        device: where to train, e.g. ``cpu`` or ``cuda:1``.
+        engine: where and how. Processes each call this and share every step; they end with the same weights.
         loggers: get loss and learning rate of every step.
         log_folder: what Lightning may write to.
-        team: of processes that each call this and share every step; they end with the same adapter.
-        checkpoint_root: gets a warm-up checkpoint every epoch, if given.
+        part: what is trained.
+        precision: Lightning's name of the arithmetic around the weights.
+        checkpoint_root: gets a checkpoint every epoch, if given.
+        keeps_all_checkpoints: whether those of earlier epochs stay.
         resume_from: the checkpoint to continue after.
     """
     first_epoch = resume_from.state.epoch if resume_from else 0
@@ -57,7 +61,7 @@ def fit(
         micro_batch_size=min(micro_batch_size, settings.batch_size),
         pad_token_id=pad_token_id,
         seed=seed,
-        team=team,
+        team=engine.team,
         first_epoch=first_epoch,
     )
     module = InstructionTuning(
@@ -66,15 +70,16 @@ def fit(
         steps_per_epoch=data.steps_per_epoch,
         log_prefix=log_prefix,
         seed=seed,
-        team=team,
+        part=part,
+        team=engine.team,
         resume_from=resume_from,
     )
     callbacks: list[pl.Callback] = [RichProgressBar(leave=True)]
     if checkpoint_root is not None:
-        callbacks.append(AdamMomentsCheckpoint(checkpoint_root, seed=seed))
+        callbacks.append(AdamMomentsCheckpoint(checkpoint_root, seed=seed, keeps_all=keeps_all_checkpoints))
     trainer = make_trainer(
-        device=device,
-        team=team,
+        engine=engine,
+        precision=precision,
         loggers=loggers,
         log_folder=log_folder,
         max_epochs=settings.epochs - first_epoch,
@@ -84,5 +89,9 @@ def fit(
     )
     with without_idle_warnings():
         model.train()
+        if engine.activation_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         trainer.fit(module, datamodule=data)
+        if engine.activation_checkpointing:
+            model.gradient_checkpointing_disable()
     model.eval()

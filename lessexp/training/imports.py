@@ -11,7 +11,7 @@ from typing import Any
 from peft import PeftModel
 
 from lessexp.models.lora import AdapterMismatchError, LoraSettings, copy_into, lora_parameters
-from lessexp.training.checkpoint import TrainerState, epoch_folder, write_parts
+from lessexp.training.checkpoint import EpochCheckpoint, TrainerState, epoch_folder, save_checkpoint
 from lessexp.training.foreign_adapter import check_adapter_config
 from lessexp.training.foreign_checkpoint import (
     ForeignCheckpoint,
@@ -145,12 +145,12 @@ class ImportedWarmup:
         except AdapterMismatchError as error:
             raise ForeignCheckpointError(f"{found.checkpoint.path}: adapter: {error}") from error
         adam = found.adam
-        write_parts(
-            folder,
-            model,
-            {name: tensor.float() for name, tensor in adam.exp_avg.items()},
-            {name: tensor.float() for name, tensor in adam.exp_avg_sq.items()},
-            TrainerState(
+        checkpoint = EpochCheckpoint(
+            parameters={name: parameter.detach() for name, parameter in lora_parameters(model).items()},
+            exp_avg={name: tensor.float() for name, tensor in adam.exp_avg.items()},
+            exp_avg_sq={name: tensor.float() for name, tensor in adam.exp_avg_sq.items()},
+            state=TrainerState(
                 epoch=epoch, step=adam.step, betas=adam.betas, eps=adam.eps, mean_learning_rate=rate, seed=None
             ),
         )
+        save_checkpoint(folder, model, checkpoint)

@@ -1,19 +1,20 @@
-"""Instruction tuning of a LoRA model as a Lightning module. Warm-up and final training are two settings of it."""
+"""Instruction tuning as a Lightning module. Warm-up and final training are two settings of it."""
 
 from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from lessexp.data.datamodule import TrainingBatch
 from lessexp.data.seeds import derived_seed
 from lessexp.models.causal_lm import per_example_loss
-from lessexp.models.lora import copy_into, lora_parameters
+from lessexp.models.lora import copy_values
 from lessexp.processes import ALONE, Team
-from lessexp.training.checkpoint import WarmupCheckpoint
+from lessexp.training.checkpoint import EpochCheckpoint
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates, warmup_steps
+from lessexp.training.sharding import shard, spread_like
+from lessexp.training.trained_part import ADAPTER, TrainedPart
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,37 @@ class TrainingSettings:
 
 
 class InstructionTuning(pl.LightningModule):
-    """Trains the adapter on the mean of its examples' losses.
+    """Trains the adapter, or all weights, on the mean of its examples' losses.
 
     The loss of a step is the mean over its examples of each one's mean token loss, the ℓ that
     gradients and influence use, however the step is split into micro-batches.
 
     Args:
-        model: with a fresh adapter, or one to be replaced by ``resume_from``.
+        model: with a fresh adapter, or one to be replaced by ``resume_from``; without where all weights are trained.
         settings: of the run.
         steps_per_epoch: optimizer steps of one epoch.
         log_prefix: first part of the metric names, e.g. ``warmup``.
         seed: of dropout.
+        part: of the model that is trained.
         team: of processes that share each step.
         resume_from: the checkpoint to continue after.
     """
 
     def __init__(
         self,
-        model: PeftModel,
+        model: nn.Module,
         settings: TrainingSettings,
         *,
         steps_per_epoch: int,
         log_prefix: str,
         seed: int,
+        part: TrainedPart = ADAPTER,
         team: Team = ALONE,
-        resume_from: WarmupCheckpoint | None = None,
+        resume_from: EpochCheckpoint | None = None,
     ):
         super().__init__()
         self.team = team
+        self.part = part
         self.model = model
         self.settings = settings
         self.log_prefix = log_prefix
@@ -88,16 +92,21 @@ class InstructionTuning(pl.LightningModule):
             steps_per_epoch=steps_per_epoch,
         )
         if resume_from:
-            copy_into(model, resume_from.adapter)
+            copy_values(part.parameters(model), resume_from.parameters)
 
     @property
     def steps_taken(self) -> int:
         """Optimizer steps since the start of the first run, before any stop."""
         return self.first_step + self.trainer.global_step
 
+    def configure_model(self) -> None:
+        """Spread the model over the processes, where they are to share its memory."""
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> dict:
-        """AdamW over the adapter, with the moments of the checkpoint when resuming."""
-        parameters = lora_parameters(self.model)
+        """AdamW over what is trained, with the moments of the checkpoint when resuming."""
+        parameters = self.part.parameters(self.model)
         optimizer = torch.optim.AdamW(
             parameters.values(),
             lr=self.settings.learning_rate,
@@ -109,8 +118,8 @@ class InstructionTuning(pl.LightningModule):
             for name, parameter in parameters.items():
                 optimizer.state[parameter] = {
                     "step": torch.tensor(float(self.resume_from.state.step)),
-                    "exp_avg": self.resume_from.exp_avg[name].to(parameter.device),
-                    "exp_avg_sq": self.resume_from.exp_avg_sq[name].to(parameter.device),
+                    "exp_avg": spread_like(self.resume_from.exp_avg[name], parameter),
+                    "exp_avg_sq": spread_like(self.resume_from.exp_avg_sq[name], parameter),
                 }
         factor = SCHEDULES[self.settings.schedule]
         rise = warmup_steps(self.total_steps, self.settings.warmup_ratio)

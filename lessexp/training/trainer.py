@@ -2,34 +2,63 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 
 from lessexp.processes import ALONE, Team
 
+STRATEGIES: Mapping[str, Callable[[Team], Strategy | str]] = {
+    "ddp": lambda team: "ddp",  # every process holds the whole model
+    "fsdp": lambda team: ModelParallelStrategy(data_parallel_size=team.size, tensor_parallel_size=1),
+}
+"""How several processes share a training, by the name of ``trainer.strategy``."""
 
-def make_trainer(
-    *, device: str, team: Team = ALONE, loggers: Sequence[Logger], log_folder: Path, **settings: Any
-) -> pl.Trainer:
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how a training is computed; alters no number beyond rounding.
+
+    Attributes:
+        device: e.g. ``cpu`` or ``cuda:1``.
+        team: processes that train together, each on a device of its own.
+        strategy: of several processes, a name in `STRATEGIES`.
+        activation_checkpointing: whether activations are computed again in the backward pass, not kept.
+    """
+
+    device: str
+    team: Team = ALONE
+    strategy: str = "ddp"
+    activation_checkpointing: bool = False
+
+    @property
+    def spreads_model(self) -> bool:
+        """Whether each process holds a part of every weight."""
+        return self.team.size > 1 and self.strategy == "fsdp"
+
+
+def make_trainer(*, engine: Engine, loggers: Sequence[Logger], log_folder: Path, **settings: Any) -> pl.Trainer:
     """A Lightning trainer that writes no checkpoint of its own.
 
     Args:
-        device: where to train, e.g. ``cpu`` or ``cuda:1``.
-        team: of processes that train together, each on a device of its own.
+        engine: where and how.
         loggers: get what every step logs.
         log_folder: what Lightning may write to.
         settings: of Lightning's trainer besides.
     """
-    on_gpu = torch.device(device).type == "cuda"
+    device, team = torch.device(engine.device), engine.team
+    on_gpu = device.type == "cuda"
     if team.size > 1:
-        settings |= {"devices": team.local_size, "num_nodes": team.n_machines, "strategy": "ddp"}
+        strategy = STRATEGIES[engine.strategy](team)
+        settings |= {"devices": team.local_size, "num_nodes": team.n_machines, "strategy": strategy}
     else:
-        settings |= {"devices": [torch.device(device).index or 0] if on_gpu else 1}
+        settings |= {"devices": [device.index or 0] if on_gpu else 1}
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         logger=list(loggers),
@@ -51,4 +80,6 @@ def without_idle_warnings() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Alignment compares gradients without dropout, as influence takes them.
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        # Earlier versions of transformers 5 have the old name alone.
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing_.* is deprecated", category=FutureWarning)
         yield

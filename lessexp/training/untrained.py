@@ -6,7 +6,7 @@ import torch
 from peft import PeftModel
 
 from lessexp.models.lora import lora_parameters
-from lessexp.training.checkpoint import TrainerState, epoch_folder, write_parts
+from lessexp.training.checkpoint import EpochCheckpoint, TrainerState, epoch_folder, save_checkpoint
 from lessexp.training.module import TrainingSettings
 
 
@@ -21,9 +21,8 @@ def write_untrained(root: Path, model: PeftModel, settings: TrainingSettings, *,
         settings: of the training that is not done; its betas, ε and learning rate are recorded.
         seed: that drew the adapter.
     """
-    exp_avg, exp_avg_sq = (
-        {name: torch.zeros_like(parameter) for name, parameter in lora_parameters(model).items()} for _ in range(2)
-    )
+    adapter = {name: parameter.detach().cpu() for name, parameter in lora_parameters(model).items()}
+    exp_avg, exp_avg_sq = ({name: torch.zeros_like(value) for name, value in adapter.items()} for _ in range(2))
     state = TrainerState(
         epoch=0,
         step=0,
@@ -32,4 +31,4 @@ def write_untrained(root: Path, model: PeftModel, settings: TrainingSettings, *,
         mean_learning_rate=settings.learning_rate,
         seed=seed,
     )
-    write_parts(epoch_folder(root, 0), model, exp_avg, exp_avg_sq, state)
+    save_checkpoint(epoch_folder(root, 0), model, EpochCheckpoint(adapter, exp_avg, exp_avg_sq, state))

@@ -73,7 +73,7 @@ def test_a_warmup_lowers_the_loss_and_its_checkpoint_is_that_of_the_model(model_
     assert after < before
     for name, parameter in lora_parameters(last.model).items():
         assert parameter.grad is None
-        assert torch.equal(last.checkpoint.adapter[name], parameter)
+        assert torch.equal(last.checkpoint.parameters[name], parameter)
         assert last.checkpoint.exp_avg_sq[name].max() > 0
     state = last.checkpoint.state
     assert (state.step, state.betas, state.eps, state.mean_learning_rate) == (12, (0.9, 0.999), 1e-8, 1e-2)
@@ -81,6 +81,6 @@ def test_a_warmup_lowers_the_loss_and_its_checkpoint_is_that_of_the_model(model_
 
 def test_the_seed_draws_adapter_and_steps(model_folder, rows):
     first, again, other = (warmed(model_folder, rows, steps=2, seed=seed) for seed in (0, 0, 1))
-    torch.testing.assert_close(first.checkpoint.adapter, again.checkpoint.adapter, rtol=0, atol=0)
-    name = next(iter(first.checkpoint.adapter))
-    assert not torch.equal(first.checkpoint.adapter[name], other.checkpoint.adapter[name])
+    torch.testing.assert_close(first.checkpoint.parameters, again.checkpoint.parameters, rtol=0, atol=0)
+    name = next(iter(first.checkpoint.parameters))
+    assert not torch.equal(first.checkpoint.parameters[name], other.checkpoint.parameters[name])

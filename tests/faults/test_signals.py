@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM: the first finishes the shard and stops, the second stops now; training stops at once."""
 
+import os
 import signal
 import time
 
@@ -45,6 +46,28 @@ def test_once_the_shard_is_finished_and_a_resumed_run_goes_on(place, undisturbed
     assert "finishing this shard, then stopping; once more stops now" in program.printed
     assert sentence_of(program).startswith(f"Stopped by {number.name}; the same command goes on")
     assert program.printed.count("<compute") == 1 and len(place.shards()) == 2
+    all_goes_on(place, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_job_that_loses_its_machine_finishes_the_shard_and_queues_again(place, undisturbed):
+    slurm = place.folder / "bin" / "scontrol"
+    slurm.parent.mkdir()
+    slurm.write_text(f'#!/bin/sh\necho "$@" > {place.folder}/asked\n')
+    slurm.chmod(0o755)
+    slow = slow_from_call(4, Batches, "compute", 1.0)
+
+    def in_a_job():
+        os.environ |= {"PATH": f"{slurm.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "1234"}
+        slow()
+
+    program = place.start(SELECTION, before=in_a_job)
+    assert program.wait_for("<compute 4>"), program.printed
+    program.send(signal.SIGUSR1)
+    assert program.wait() == 128 + signal.SIGUSR1, program.printed
+    assert program.printed.splitlines()[-1] == "job 1234 is put back into the queue"
+    assert (place.folder / "asked").read_text() == "requeue 1234\n"
+    assert len(place.shards()) == 2
     all_goes_on(place, undisturbed)
 
 

@@ -8,8 +8,9 @@ from lessexp.gradients.adam import AdamDirection, PlainGradient, SignDirection, 
 from lessexp.gradients.per_example import per_example_gradients
 from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.models.lora import attach_lora, copy_into, lora_parameters
-from lessexp.training.checkpoint import TrainerState, WarmupCheckpoint, checkpoints_in, read_checkpoint
+from lessexp.training.checkpoint import EpochCheckpoint, TrainerState, checkpoints_in, read_checkpoint
 from lessexp.training.fit import fit
+from lessexp.training.trainer import Engine
 from tests.conftest import LORA
 from tests.training.conftest import SETTINGS
 
@@ -30,7 +31,7 @@ def warmup(model_folder, tokenizer, chat_format, tmp_path_factory):
         pad_token_id=tokenizer.pad_token_id,
         seed=0,
         log_prefix="warmup",
-        device="cpu",
+        engine=Engine("cpu"),
         loggers=[],
         log_folder=root,
         checkpoint_root=root,
@@ -43,7 +44,7 @@ def warmed_up(warmup, model_folder):
     """The model at the second epoch's checkpoint, and the checkpoint."""
     checkpoint = read_checkpoint(checkpoints_in(warmup)[1])
     model = attach_lora(load_causal_lm(model_folder, dtype="float32", device="cpu"), LORA, seed=5).eval()
-    copy_into(model, checkpoint.adapter)
+    copy_into(model, checkpoint.parameters)
     return model, checkpoint
 
 
@@ -177,7 +178,7 @@ def test_sgd_and_sign_need_no_moments():
 def random_checkpoint():
     generator = torch.Generator().manual_seed(3)
     moments = {"a": torch.randn(5, 7, generator=generator)}, {"a": torch.rand(5, 7, generator=generator)}
-    return WarmupCheckpoint({"a": torch.zeros(5, 7)}, *moments, TrainerState(1, 9, (0.9, 0.99), 1e-3, 1e-4, 0))
+    return EpochCheckpoint({"a": torch.zeros(5, 7)}, *moments, TrainerState(1, 9, (0.9, 0.99), 1e-3, 1e-4, 0))
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])

@@ -58,7 +58,7 @@ def test_only_the_adapter_is_trained_and_its_names_are_those_of_the_file(lora_mo
     ]
     assert names[0] == "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     assert len(names) == 2 * 4 * 2  # layers, modules, A and B
-    save_adapter(lora_model, tmp_path)
+    save_adapter(lora_model, tmp_path, lora_parameters(lora_model))
     assert set(read_adapter(tmp_path)) == set(names)
 
 
@@ -69,14 +69,14 @@ def test_layers_hold_the_same_parameters_in_the_same_order(lora_model):
 
 
 def test_the_saved_adapter_loads_with_plain_peft(lora_model, model_folder, batch, tmp_path):
-    save_adapter(lora_model, tmp_path)
+    save_adapter(lora_model, tmp_path, lora_parameters(lora_model))
     base = load_causal_lm(model_folder, dtype="float32", device="cpu")
     loaded = PeftModel.from_pretrained(base, tmp_path).eval()
     torch.testing.assert_close(logits(loaded, batch), logits(lora_model, batch), rtol=0, atol=0)
 
 
 def test_copying_an_adapter_in_gives_its_outputs(lora_model, base, batch, tmp_path):
-    save_adapter(lora_model, tmp_path)
+    save_adapter(lora_model, tmp_path, lora_parameters(lora_model))
     other = perturb_adapter(attach_lora(base, LORA, seed=3), seed=9).eval()
     copy_into(other, read_adapter(tmp_path))
     torch.testing.assert_close(logits(other, batch), logits(lora_model, batch), rtol=0, atol=0)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from lessexp.data.rows import write_rows
 from lessexp.stages import warmup
+from lessexp.stages.artifact_paths import set_artifact_paths
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
 from tests.conftest import make_rows
@@ -68,7 +69,7 @@ def make_experiment(compose_config: Callable[..., DictConfig], tmp_path: Path) -
         folder.mkdir(exist_ok=True)
         experiment = Experiment(compose_config(*overrides), folder)
         preflight(experiment)
-        experiment.set_artifact_paths()
+        set_artifact_paths(experiment)
         return experiment
 
     return make

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from lessexp.stages import composition
 from lessexp.stages.composition import (
+    check_options,
     compose_config,
     conf_folder,
     cut_after,
@@ -118,3 +119,16 @@ def test_a_wheel_carries_every_option_and_nothing_outside_its_packages(tmp_path)
     carried = {name.relative_to("lessexp/conf") for name in names if name.is_relative_to("lessexp/conf")}
     assert carried == {file.relative_to(CONF) for file in CONF.rglob("*.yaml")}
     assert {name.parts[0] for name in names} == {"lessexp", "baselines", "lessexp-0.1.0.dist-info"}
+
+
+@pytest.mark.parametrize("value", ["null", "3", "{a:1}"])
+def test_a_group_that_is_given_no_option_is_refused_and_its_options_listed(value):
+    with pytest.raises(ExperimentError, match=r"^aggregate=.* names no option; give aggregate one of balanced, max_of"):
+        check_options([f"aggregate={value}"])
+
+
+@pytest.mark.parametrize(
+    "override", ["aggregate=mean", "seed=null", "aggregate=[", "+experiment=real_mini", "-m", "a.b=1"]
+)
+def test_other_overrides_are_left_to_hydra(override):
+    check_options([override])

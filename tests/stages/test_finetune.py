@@ -8,6 +8,8 @@ from lessexp.data.rows import write_rows
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import lora_parameters, read_adapter
 from lessexp.stages import finetune, training
+from lessexp.training import adam_moments
+from lessexp.training.checkpoint import write_checkpoint
 from lessexp.training.fit import fit
 from tests.conftest import make_rows
 
@@ -60,16 +62,18 @@ def test_a_training_stopped_after_an_epoch_goes_on_there(make_experiment, monkey
     _, whole = tune(make_experiment, epochs, run="first", rows=rows)
     shutil.rmtree(make_experiment(run="first").shelf.root / "tuned_adapter")
 
-    def stopped(*args, **kwargs):
-        monkeypatch.undo()
-        raise KeyboardInterrupt
+    def full_disk(*args, **kwargs):
+        if len(written) == 2:
+            raise OSError("no space")
+        written.append(write_checkpoint(*args, **kwargs))
 
-    monkeypatch.setattr(finetune, "save_adapter", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    written, resumed_from = [], []
+    monkeypatch.setattr(adam_moments, "write_checkpoint", full_disk)
+    with pytest.raises(OSError, match="no space"):
         tune(make_experiment, epochs, run="second", rows=rows)
-    [folder] = make_experiment(run="second").shelf.root.glob("tuned_adapter/*/")
-    shutil.rmtree(folder / "epochs" / "epoch=3")
-    resumed_from = []
+    monkeypatch.setattr(adam_moments, "write_checkpoint", write_checkpoint)
+    [kept] = make_experiment(run="second").shelf.root.glob("tuned_adapter/*/epochs/*")
+    assert kept.name == "epoch=2"  # the earlier one is gone
 
     def noted_fit(*args, **kwargs):
         resumed_from.append(kwargs["resume_from"].state.epoch)

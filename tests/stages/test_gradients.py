@@ -36,7 +36,7 @@ def test_stored_rows_are_each_examples_own_projected_direction(built):
     model = built.selection_model.load_with_adapter(seed=0)
     for epoch, folder in enumerate(checkpoints_in(warmup_root(built)), start=1):
         checkpoint = read_checkpoint(folder)
-        copy_into(model, checkpoint.adapter)
+        copy_into(model, checkpoint.parameters)
         gamma = AdamDirection(checkpoint, eps_inside_sqrt=False, bias_correction=True)
         for position in (0, 11, 23):
             batch = collate([by_id[store.ids[position]]], pad_token_id=1)
@@ -161,7 +161,7 @@ def test_unprojected_gradients_are_an_option(make_experiment):
     store = GradientDatastore.open(experiment.cfg.paths.target_gradients)
     model = experiment.selection_model.load_with_adapter(seed=0)
     checkpoint = read_checkpoint(checkpoints_in(warmup_root(experiment))[0])
-    copy_into(model, checkpoint.adapter)
+    copy_into(model, checkpoint.parameters)
     rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
     row = next(row for row in rows if row.example_id == store.ids[0])
     grads = per_example_gradients(model, collate([row], pad_token_id=1))
@@ -178,7 +178,7 @@ def test_a_proxys_own_gradients_are_an_option(make_experiment, space):
     gradients.run(experiment)
     store = GradientDatastore.open(experiment.cfg.paths.target_gradients)
     model = experiment.selection_model.load_with_adapter(seed=0)
-    copy_into(model, read_checkpoint(checkpoints_in(warmup_root(experiment))[0]).adapter)
+    copy_into(model, read_checkpoint(checkpoints_in(warmup_root(experiment))[0]).parameters)
     rows, _ = experiment.tokenize(experiment.target, experiment.selection_model)
     row = next(row for row in rows if row.example_id == store.ids[0])
     layers = {"factor": factor, "equivalent": partial(equivalent, layers=experiment.cfg.space.get("layers"))}[space]

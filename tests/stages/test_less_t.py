@@ -57,7 +57,7 @@ def test_another_family_with_another_tokenizer_selects_by_its_own_reading(make_e
         assert hashes == read["selects"]
         assert not set(hashes.values()) & set(read["is trained"].values())
 
-    adapter = read_checkpoint(checkpoints_in(Path(experiment.cfg.paths.warmup))[0]).adapter
+    adapter = read_checkpoint(checkpoints_in(Path(experiment.cfg.paths.warmup))[0]).parameters
     assert {block.shape[1] for name, block in adapter.items() if "q_proj" in name and "lora_A" in name} == {24}
     assert len(read_rows([experiment.run_folder / "selected.jsonl"])) == 6
     base = load_causal_lm(model_folder, dtype="float32", device="cpu")

@@ -2,18 +2,17 @@ import shutil
 
 import torch
 
-from lessexp.models.lora import lora_parameters
 from lessexp.stages.training import train_epochs
-from lessexp.training.checkpoint import checkpoints_in
+from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 
 
 def trained(experiment, folder):
     """Adapter by name and FLOP of the warm-up's settings on the whole pool."""
     training = experiment.cfg.warmup.training
-    model, flops = train_epochs(
+    flops = train_epochs(
         experiment, experiment.model, experiment.tokenized_pool, training, folder=folder, log_prefix="warmup"
     )
-    return {name: parameter.detach().clone() for name, parameter in lora_parameters(model).items()}, flops
+    return read_checkpoint(checkpoints_in(folder)[-1]).parameters, flops
 
 
 def test_a_training_goes_on_after_the_last_epoch_that_is_there(make_experiment, tmp_path):

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from lessexp.errors import UserError
-from lessexp.stages.composition import quoted
+from lessexp.stages.artifact_paths import set_artifact_paths
+from lessexp.stages.composition import check_options, quoted
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
@@ -55,15 +56,17 @@ keys = st.sampled_from([key for key in RULES if key != "fraction"] + MORE)
 @given(st.lists(st.tuples(keys, values), min_size=1, max_size=2))
 @example([("datastore.rows_per_shard", "0")])
 @example([("seed", "abc")])
+@example([("chat_format", "null")])
 @example([("lora", "null")])
 @example([("target.path", quoted("a\0b"))])
 def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose_config, tmp_path, drawn):
     compose_config()  # writes the rows
     before = files_under(tmp_path)
     try:
+        check_options([f"{key}={value}" for key, value in drawn])
         experiment = Experiment(compose_config(*(f"{key}={value}" for key, value in drawn)), tmp_path / "run")
         preflight(experiment)
-        experiment.set_artifact_paths()
+        set_artifact_paths(experiment)
     except UserError as error:
         assert str(error)
     except Exception as error:

@@ -7,6 +7,7 @@ from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import attach_lora
 from lessexp.training.fit import fit
 from lessexp.training.module import TrainingSettings
+from lessexp.training.trainer import Engine
 from tests.conftest import LORA
 
 SETTINGS = TrainingSettings(
@@ -43,7 +44,7 @@ def train(tokenized, tokenizer, tmp_path) -> Callable:
             pad_token_id=tokenizer.pad_token_id,
             seed=7,
             log_prefix="warmup",
-            device="cpu",
+            engine=Engine("cpu"),
             loggers=[],
             log_folder=tmp_path,
         )

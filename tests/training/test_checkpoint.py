@@ -43,7 +43,7 @@ def test_what_was_written_is_read_back(stepped, tmp_path):
     checkpoint = read_checkpoint(tmp_path / "epoch=2")
     assert checkpoint.state == STATE
     for name, parameter in lora_parameters(model).items():
-        assert torch.equal(checkpoint.adapter[name], parameter)
+        assert torch.equal(checkpoint.parameters[name], parameter)
         assert torch.equal(checkpoint.exp_avg[name], optimizer.state[parameter]["exp_avg"])
         assert torch.equal(checkpoint.exp_avg_sq[name], optimizer.state[parameter]["exp_avg_sq"])
 
@@ -68,7 +68,7 @@ def test_the_files_are_the_documented_ones_and_none_is_a_pickle(stepped, tmp_pat
 def test_an_optimizer_without_steps_is_refused(lora_model):
     optimizer = torch.optim.AdamW(lora_parameters(lora_model).values())
     with pytest.raises(OptimizerStateError, match=r"no moments for base_model\..*q_proj\.lora_A\.weight"):
-        moments_by_name(lora_model, optimizer)
+        moments_by_name(lora_parameters(lora_model), optimizer)
 
 
 def test_moments_that_lack_a_parameter_are_refused_by_name(stepped, tmp_path):
@@ -101,7 +101,7 @@ def test_any_bytes_in_the_place_of_tensors_are_read_or_refused_by_name(stepped, 
     names = sorted(load_file(folder / name))[:2]
     (folder / name).write_bytes(data.draw(st.one_of(damaged(kept), lying_safetensors(names))))
     try:
-        copy_into(stepped[0], read_checkpoint(folder).adapter)
+        copy_into(stepped[0], read_checkpoint(folder).parameters)
     except (DamagedFileError, AdapterMismatchError):
         pass
     finally:

@@ -48,7 +48,7 @@ def convert(fresh_model, tmp_path):
 
 def directions(model, checkpoint, batch):
     """Γ of the batch's first row, and the gradient it comes from, by parameter name."""
-    copy_into(model, checkpoint.adapter)
+    copy_into(model, checkpoint.parameters)
     grads = {name: grad[:1] for name, grad in per_example_gradients(model.eval(), batch).items()}
     state = checkpoint.state
     return grads, {
@@ -67,7 +67,7 @@ def directions(model, checkpoint, batch):
 def assert_next_step_is_the_direction(model, optimizer, saved, adapter, checkpoint, batch):
     """The optimizer, loaded with the trainer's own state, moves every parameter by ``-lr`` times Γ."""
     grads, expected = directions(model, checkpoint, batch)
-    assert all(torch.equal(checkpoint.adapter[name], tensor) for name, tensor in adapter.items())
+    assert all(torch.equal(checkpoint.parameters[name], tensor) for name, tensor in adapter.items())
     optimizer.load_state_dict(saved)
     for group in optimizer.param_groups:
         group["lr"] = 1.0
@@ -77,7 +77,9 @@ def assert_next_step_is_the_direction(model, optimizer, saved, adapter, checkpoi
     optimizer.step()
     for name, parameter in parameters.items():
         # Entries of Γ are of order one, and the difference of two float32 weights rounds at 1e-7.
-        torch.testing.assert_close(checkpoint.adapter[name] - parameter.detach(), expected[name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            checkpoint.parameters[name] - parameter.detach(), expected[name], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_gamma_is_the_step_that_the_trainers_own_optimizer_takes_next(run, convert, fresh_model, batch):
@@ -151,10 +153,10 @@ def test_states_by_name_as_fsdp_saves_them_give_the_same_checkpoint_as_by_number
         (folder / "optimizer.pt").unlink()
     for named, numbered in zip(convert(run, into="named")[0], expected, strict=True):
         assert named.state == numbered.state
-        for name in numbered.adapter:
+        for name in numbered.parameters:
             assert torch.equal(named.exp_avg[name], numbered.exp_avg[name])
             assert torch.equal(named.exp_avg_sq[name], numbered.exp_avg_sq[name])
-            assert torch.equal(named.adapter[name], numbered.adapter[name])
+            assert torch.equal(named.parameters[name], numbered.parameters[name])
 
 
 def test_gamma_is_the_step_that_lightnings_optimizer_takes_next(
@@ -245,6 +247,8 @@ def test_half_precision_is_imported_as_float32(run, convert):
         state |= {key: state[key].bfloat16() for key in ("exp_avg", "exp_avg_sq")}
     torch.save(saved, folder / "optimizer.pt")
     first = convert(run)[0][0]
-    assert {tensor.dtype for tensor in (first.exp_avg | first.exp_avg_sq | first.adapter).values()} == {torch.float32}
+    assert {tensor.dtype for tensor in (first.exp_avg | first.exp_avg_sq | first.parameters).values()} == {
+        torch.float32
+    }
     written = json.loads((folder / "trainer_state.json").read_text())
     assert written["global_step"] == first.state.step == 3

@@ -15,7 +15,7 @@ def test_gamma_there_is_the_first_step_that_torchs_adam_would_take(lora_model, t
     direction = AdamDirection(checkpoint, eps_inside_sqrt=False, bias_correction=True)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in lora_parameters(lora_model).items():
-        assert torch.equal(checkpoint.adapter[name], parameter)
+        assert torch.equal(checkpoint.parameters[name], parameter)
         before = parameter.detach().clone()
         parameter.grad = torch.randn(parameter.shape, generator=generator) * 1e-5
         optimizer = torch.optim.AdamW([parameter], lr=1.0, betas=SETTINGS.betas, eps=SETTINGS.eps, weight_decay=0.0)

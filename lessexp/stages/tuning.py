@@ -1,0 +1,139 @@
+"""Final training's two ways: an adapter on the frozen model, or all of its weights."""
+
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from lessexp.models.causal_lm import floating_point_type, load_causal_lm
+from lessexp.models.lora import copy_into, read_adapter
+from lessexp.models.shape import ModelShape
+from lessexp.stages.configuration import ExperimentError, plain
+from lessexp.stages.model_in_use import ModelInUse
+from lessexp.training.trained_part import ADAPTER, ALL_WEIGHTS, TrainedPart
+
+_PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """How the model that is judged comes about."""
+
+    part: TrainedPart
+    kind: str
+    """Of the artifact."""
+    folder_name: str
+    """In a run's folder."""
+
+    def check(self, model: ModelInUse) -> None:
+        """Raise `ExperimentError` for a model that cannot be trained this way."""
+
+    def fields(self, cfg: DictConfig) -> dict[str, Any]:
+        """All that determines the result besides model, rows and training."""
+
+    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The model as it answers before training, in the type that it is used in."""
+
+    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The model before training, as training takes it."""
+
+    def precision(self, model: ModelInUse) -> str:
+        """Lightning's name of the arithmetic."""
+
+    def n_trained(self, shape: ModelShape) -> int:
+        """Parameters that an optimizer holds."""
+
+    def complete(self, folder: Path, model: ModelInUse) -> None:
+        """Write what a user of the result needs besides the weights."""
+
+    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
+        """The model after training, from the files of the result; ``base`` is used up."""
+
+
+class LoraTuning:
+    """LoRA, as LESS trains (arXiv:2402.04333, section 4.1)."""
+
+    part = ADAPTER
+    kind = "tuned_adapter"
+    folder_name = "adapter"
+
+    def check(self, model: ModelInUse) -> None:
+        """Any model takes an adapter."""
+
+    def fields(self, cfg: DictConfig) -> dict[str, Any]:
+        """The adapter's shape."""
+        return {"lora": plain(cfg.lora)}
+
+    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The model with an adapter that changes nothing yet."""
+        return model.load_with_adapter(seed=seed)
+
+    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The same."""
+        return self.base(model, seed=seed)
+
+    def precision(self, model: ModelInUse) -> str:
+        """The frozen weights' own type and an adapter in float32."""
+        return "32-true"
+
+    def n_trained(self, shape: ModelShape) -> int:
+        """The adapter's."""
+        return shape.n_adapter_parameters
+
+    def complete(self, folder: Path, model: ModelInUse) -> None:
+        """Nothing: the model is elsewhere."""
+
+    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
+        """The same model with the trained adapter."""
+        copy_into(base, read_adapter(folder))
+        return base
+
+
+class FullTuning:
+    """Every weight, kept in float32; with ``model.dtype=bfloat16`` layers compute in that (mixed precision)."""
+
+    part = ALL_WEIGHTS
+    kind = "tuned_model"
+    folder_name = "model"
+
+    def check(self, model: ModelInUse) -> None:
+        """Raise `ExperimentError` for rounded weights and for types that have no mixed precision here."""
+        if model.cfg.quantization is not None:
+            raise ExperimentError(
+                f"model.quantization={model.cfg.quantization} rounds weights that finetune=full would train; "
+                "use finetune=lora or model.quantization=null"
+            )
+        if floating_point_type(model.cfg.dtype) not in _PRECISIONS:
+            raise ExperimentError(f"finetune=full needs model.dtype=float32 or bfloat16, got {model.cfg.dtype}")
+
+    def fields(self, cfg: DictConfig) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The model as it is."""
+        return model.load()
+
+    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
+        """The model in float32, all of it to be trained."""
+        loaded = load_causal_lm(model.folder, dtype="float32", device=model.device)
+        return loaded.requires_grad_(True)
+
+    def precision(self, model: ModelInUse) -> str:
+        """Mixed where the model is used in 16 bits."""
+        return _PRECISIONS[floating_point_type(model.cfg.dtype)]
+
+    def n_trained(self, shape: ModelShape) -> int:
+        """All."""
+        return shape.n_parameters
+
+    def complete(self, folder: Path, model: ModelInUse) -> None:
+        """The tokenizer, so that the folder is a model's."""
+        model.tokenizer.save_pretrained(folder)
+
+    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
+        """The trained model, in the type that the model is used in."""
+        base.to("meta")  # there may not be room for both
+        return load_causal_lm(folder, dtype=model.cfg.dtype, device=model.device)
