@@ -29,7 +29,7 @@ from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
-from lessexp.stages.shelf import Shelf
+from lessexp.stages.shelf import shelf_of
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.stages.tuning import Tuning
 from lessexp.stages.value_checks import check_values
@@ -55,7 +55,7 @@ class Experiment:
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
         cfg.paths.run = str(run_folder)
-        self.shelf = Shelf(Path(cfg.artifacts_dir).expanduser().absolute())
+        self.shelf = shelf_of(cfg)
         self.preparation = preparation(cfg)
         self.device = device_of(cfg.device, team)
         self.selected_file = run_folder / "selected.jsonl"

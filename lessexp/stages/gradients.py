@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from peft import PeftModel
 
-from lessexp.artifacts import Artifact, Order, build_together
+from lessexp.artifacts import Artifact, Order
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of, sort_by_length
 from lessexp.files import write_json
@@ -142,14 +142,10 @@ def _fill(
 
 def _build(experiment: Experiment, load_model: Callable[[], PeftModel], side: Side) -> Artifact:
     """Build a side's stores or take those that are there; the run's own is returned."""
-    orders = []
-    for settings in experiment.stores:
-        fields = side.fields(settings)
-        orders.append(Order(experiment.shelf.folder(side.kind, fields), fields))
-    own, *_ = build_together(
-        orders,
+    own, *_ = experiment.shelf.build_in_one_go(
+        side.kind,
+        [side.fields(settings) for settings in experiment.stores],
         partial(_fill, experiment, load_model, side),
-        announce=lambda text: say(f"{side.kind}: {text}"),
         team=experiment.team,
     )
     return own

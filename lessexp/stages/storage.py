@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lessexp.errors import UserError
+from lessexp.stages.shelf import shelf_of
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LEAVE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -50,7 +51,7 @@ def refusals_explained(cfg: DictConfig, run_folder: Path) -> Iterator[None]:
         StorageError: in place of an `OSError` of that kind; all others pass.
     """
     places = {
-        "artifacts_dir": _absolute(cfg.artifacts_dir),
+        "artifacts_dir": shelf_of(cfg).root,
         "cache_dir": _absolute(cfg.cache_dir),
         RUN_FOLDER: _absolute(run_folder),
     }

@@ -1,0 +1,174 @@
+import json
+import shutil
+import time
+import urllib.request
+import uuid
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from lessexp.artifacts import build_once
+from lessexp.mirror import Mirror, MirrorError
+from lessexp.stages.shelf import Shelf
+from tests.stages.conftest import SHRUNK
+from tests.test_run import places, run_py  # noqa: F401  (a fixture)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An S3 server on this machine."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """The address of a new bucket; what ``fsspec`` needs to find it is in the environment."""
+    credentials = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    for name, value in (credentials | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(name, value)
+    address = f"s3://{uuid.uuid4()}"
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir(address)
+    return address
+
+
+def there(url):
+    store, root = fsspec.core.url_to_fs(url)
+    store.invalidate_cache()
+    return {path.removeprefix(f"{root}/"): store.cat_file(path) for path in store.find(root)}
+
+
+def build(mirror, builder, said=None):
+    folder = mirror.local / "warmup" / "key"
+    announce = (lambda text: None) if said is None else said.append
+    with mirror.kept([folder], announce):
+        return build_once(folder, {"seed": 0}, builder, announce=announce)
+
+
+def whole(folder):
+    (folder / "epoch=1").mkdir(exist_ok=True)
+    (folder / "epoch=1" / "weights").write_bytes(b"abc")
+    return {"flops": 1}
+
+
+def test_what_one_machine_builds_another_takes(bucket, tmp_path):
+    said = []
+    first = build(Mirror(bucket, tmp_path / "one"), whole)
+    assert not first.reused
+    assert there(bucket).keys() == {
+        f"warmup/key/{name}" for name in ("epoch=1/weights", "key.json", "COMPLETE", "FILES.json")
+    }
+    second = build(Mirror(bucket, tmp_path / "two"), lambda folder: 1 / 0, said)
+    assert second.reused and second.record == {"flops": 1}
+    assert (second.folder / "epoch=1" / "weights").read_bytes() == b"abc"
+    assert said[0] == f"fetching 3 files of {bucket}/warmup/key/"
+
+
+def test_another_machine_goes_on_with_what_was_whole(bucket, tmp_path):
+    def stopped(folder):
+        whole(folder)
+        (folder / "epoch=2.partial").mkdir()
+        (folder / "epoch=2.partial" / "weights").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    def goes_on(folder):
+        assert sorted(path.name for path in folder.iterdir()) == ["epoch=1", "key.json", "spent.json"]
+        return {"flops": 2}
+
+    with pytest.raises(KeyboardInterrupt):
+        build(Mirror(bucket, tmp_path / "one"), stopped)
+    assert not Mirror(bucket, tmp_path / "one").holds(tmp_path / "one" / "warmup" / "key")
+    assert build(Mirror(bucket, tmp_path / "two"), goes_on).record == {"flops": 2}
+    assert Mirror(bucket, tmp_path / "one").holds(tmp_path / "one" / "warmup" / "key")
+
+
+def test_files_are_sent_while_others_are_still_built(bucket, tmp_path):
+    def watched(folder):
+        whole(folder)
+        give_up = time.monotonic() + 60
+        while "warmup/key/epoch=1/weights" not in there(bucket):
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        listed = {}
+        while "epoch=1/weights" not in listed:
+            listed = json.loads(there(bucket)["warmup/key/FILES.json"])
+        assert listed == {"epoch=1/weights": 3, "key.json": (folder / "key.json").stat().st_size}
+        shutil.rmtree(folder / "epoch=1")
+        return {"flops": 1}
+
+    build(Mirror(bucket, tmp_path / "one", seconds=0.05), watched)
+    assert "warmup/key/epoch=1/weights" not in there(bucket), "what is removed here is removed there"
+
+
+def test_a_file_that_was_cut_off_on_its_way_is_fetched_again(bucket, tmp_path):
+    build(Mirror(bucket, tmp_path / "one"), whole)
+    half = tmp_path / "two" / "warmup" / "key" / "epoch=1" / "weights"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"a")
+    build(Mirror(bucket, tmp_path / "two"), whole)
+    assert half.read_bytes() == b"abc"
+
+
+def test_an_artifact_that_was_built_here_alone_is_sent(bucket, tmp_path):
+    Shelf(tmp_path / "one").build("warmup", {"seed": 0}, whole)
+    shelf = Shelf(tmp_path / "one", Mirror(bucket, tmp_path / "one"))
+    assert shelf.build("warmup", {"seed": 0}, whole).reused
+    other = Shelf(tmp_path / "two", Mirror(bucket, tmp_path / "two"))
+    assert not other.lacks("warmup", {"seed": 0}) and other.lacks("warmup", {"seed": 1})
+
+
+def test_a_store_that_refuses_is_named_before_anything_is_computed(bucket, server, tmp_path):
+    def reset_auth(n_free):
+        headers = {"Content-Type": "text/plain"}
+        urllib.request.urlopen(
+            urllib.request.Request(f"{server}/moto-api/reset-auth", str(n_free).encode(), headers, method="POST")
+        )
+
+    reset_auth(0)
+    try:
+        with pytest.raises(
+            MirrorError, match=rf"^{bucket}/warmup/key/FILES.json: refused \(.+\); check the credentials"
+        ):
+            build(Mirror(bucket, tmp_path / "one"), lambda folder: pytest.fail("it was built"))
+    finally:
+        reset_auth("inf")
+
+
+def test_a_bucket_that_does_not_exist_is_named(bucket, tmp_path):
+    with pytest.raises(MirrorError, match=r"^s3://not-there/warmup/key/FILES\.json: refused"):
+        build(Mirror("s3://not-there", tmp_path / "one"), lambda folder: pytest.fail("it was built"))
+
+
+@pytest.mark.parametrize("content", ['{"../../x": 3}', '{"/x": 3}', '{"a": "b"}', "[1]", "no json", '{"a\\u0000": 1}'])
+def test_a_list_that_leads_elsewhere_or_is_none_is_refused(tmp_path, content):
+    url = f"memory://{uuid.uuid4()}"
+    store, path = fsspec.core.url_to_fs(f"{url}/warmup/key/FILES.json")
+    store.pipe_file(path, content.encode())
+    with pytest.raises(MirrorError, match=r"FILES\.json: damaged; delete it"):
+        build(Mirror(url, tmp_path / "one"), whole)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in ([], ["key.fetch.lock"])
+
+
+def test_a_scheme_whose_library_is_missing_says_what_to_install(tmp_path, monkeypatch):
+    def missing(address):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(MirrorError, match=r"Install s3fs to access S3; pip install 'lessexp\[s3\]' or"):
+        Mirror("s3://somewhere", tmp_path).holds(tmp_path / "warmup" / "key")
+
+
+def test_a_run_on_another_machine_takes_all_that_a_first_one_left_in_the_store(bucket, places, tmp_path):  # noqa: F811
+    for name in ("one", "two"):
+        cache = {"LESSEXP_CACHE": str(tmp_path / f"cache-{name}")}
+        done = run_py(tmp_path / name, *SHRUNK, *places, f"artifacts_dir={bucket}/all", **cache)
+        assert done.returncode == 0, done.stderr
+    said = done.stdout.replace("\n", " ")
+    for kind in ("warmup", "pool_gradients", "target_gradients", "tuned_adapter", "base_answers"):
+        assert f"{kind}: fetching " in said and f"{kind}: reusing " in said
+    for file in ("scores.parquet", "selected.jsonl", "adapter/adapter_model.safetensors", "predictions.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
