@@ -1,6 +1,7 @@
 """What a stage costs: seconds and peak memory of this process."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -55,17 +56,23 @@ def measure() -> Iterator[Cost]:
 
 
 def bytes_in(folder: Path) -> int:
-    """Size of all files below a folder; one that disappears meanwhile does not count."""
+    """Size of all files below a folder; files and folders that disappear meanwhile do not count."""
     total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += file.stat().st_size if file.is_file() else 0
+    for place, _, names in os.walk(folder):  # which passes over what it cannot open
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(place, name)).st_size
     return total
 
 
 def training_flops(n_parameters: int, n_tokens: int) -> float:
     """Estimate for forward and backward through frozen weights: 2 N forward and 2 N backward a token."""
     return 4.0 * n_parameters * n_tokens
+
+
+def full_training_flops(n_parameters: int, n_tokens: int) -> float:
+    """Estimate where all weights are trained: 2 N a token more, for their gradients."""
+    return 6.0 * n_parameters * n_tokens
 
 
 def forward_flops(n_parameters: int, n_tokens: int) -> float:

@@ -50,6 +50,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             fresh=tuning.fresh,
             part=tuning.part,
             precision=tuning.precision(experiment.model),
+            flops=tuning.flops,
             keeps_all_checkpoints=False,
         )
         if leads:

@@ -155,7 +155,8 @@ class Forecaster:
         shape, rows = self.shapes["trained"], self.experiment.tokenized_pool
         n_tokens = self.experiment.n_selected / len(rows) * _n_tokens(rows) * self.cfg.finetune.training.epochs
         n_bytes = 2 * 4 * self._n_tuned  # as an artifact and in the run folder
-        return training_flops(shape.n_adapted_parameters, int(n_tokens)), n_bytes
+        tuning = self.experiment.tuning
+        return tuning.flops(tuning.n_parameters(shape), int(n_tokens)), n_bytes
 
     @property
     def _n_tuned(self) -> int:

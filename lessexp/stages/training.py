@@ -28,6 +28,7 @@ def train_epochs(
     fresh: Callable[..., nn.Module] = ModelInUse.load_with_adapter,
     part: TrainedPart = ADAPTER,
     precision: str = "32-true",
+    flops: Callable[[int, int], float] = training_flops,
     keeps_all_checkpoints: bool = True,
 ) -> float:
     """Leave checkpoints of epochs in ``folder``; a stopped training goes on after the last one that is there.
@@ -42,6 +43,7 @@ def train_epochs(
         fresh: makes the model before training of ``model_in_use`` and ``seed=``.
         part: of the model that is trained.
         precision: Lightning's name of the arithmetic.
+        flops: counts the arithmetic, from parameters of the model and tokens.
         keeps_all_checkpoints: whether those of earlier epochs stay.
 
     Returns:
@@ -77,4 +79,4 @@ def train_epochs(
         raise RuntimeError(f"{folder} holds {last} of {settings.epochs} epochs")
     experiment.team.meet()  # from here on the leader may move them
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
-    return training_flops(n_parameters, n_tokens)
+    return flops(n_parameters, n_tokens)

@@ -11,6 +11,7 @@ from lessexp.models.causal_lm import floating_point_type, load_causal_lm
 from lessexp.models.lora import copy_into, read_adapter
 from lessexp.models.shape import ModelShape
 from lessexp.stages.configuration import ExperimentError, plain
+from lessexp.stages.cost import full_training_flops, training_flops
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.training.trained_part import ADAPTER, ALL_WEIGHTS, TrainedPart
 
@@ -41,6 +42,12 @@ class Tuning(Protocol):
 
     def precision(self, model: ModelInUse) -> str:
         """Lightning's name of the arithmetic."""
+
+    def flops(self, n_parameters: int, n_tokens: int) -> float:
+        """Arithmetic of training a model of so many parameters, what is added to it included, on so many tokens."""
+
+    def n_parameters(self, shape: ModelShape) -> int:
+        """Of the model in training."""
 
     def n_trained(self, shape: ModelShape) -> int:
         """Parameters that an optimizer holds."""
@@ -78,8 +85,16 @@ class LoraTuning:
         """The frozen weights' own type and an adapter in float32."""
         return "32-true"
 
+    def flops(self, n_parameters: int, n_tokens: int) -> float:
+        """Through frozen weights."""
+        return training_flops(n_parameters, n_tokens)
+
+    def n_parameters(self, shape: ModelShape) -> int:
+        """The adapter's too."""
+        return shape.n_adapted_parameters
+
     def n_trained(self, shape: ModelShape) -> int:
-        """The adapter's."""
+        """The adapter's alone."""
         return shape.n_adapter_parameters
 
     def complete(self, folder: Path, model: ModelInUse) -> None:
@@ -125,8 +140,16 @@ class FullTuning:
         """Mixed where the model is used in 16 bits."""
         return _PRECISIONS[floating_point_type(model.cfg.dtype)]
 
+    def flops(self, n_parameters: int, n_tokens: int) -> float:
+        """With the gradients of all weights."""
+        return full_training_flops(n_parameters, n_tokens)
+
+    def n_parameters(self, shape: ModelShape) -> int:
+        """The model's."""
+        return shape.n_parameters
+
     def n_trained(self, shape: ModelShape) -> int:
-        """All."""
+        """All of them."""
         return shape.n_parameters
 
     def complete(self, folder: Path, model: ModelInUse) -> None:

@@ -1,9 +1,11 @@
+import shutil
+import threading
 import time
 
 import pytest
 import torch
 
-from lessexp.stages.cost import bytes_in, forward_flops, measure, training_flops
+from lessexp.stages.cost import bytes_in, forward_flops, full_training_flops, measure, training_flops
 
 LARGE = 200 * 2**20
 
@@ -44,6 +46,29 @@ def test_bytes_in_counts_the_files_at_every_depth(tmp_path):
     assert bytes_in(tmp_path) == 12
 
 
+def test_bytes_in_survives_files_and_folders_that_come_and_go(tmp_path):
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            (tmp_path / "passing").mkdir()
+            (tmp_path / "passing" / "a").write_bytes(b"123")
+            shutil.rmtree(tmp_path / "passing")
+
+    (tmp_path / "stays").write_bytes(b"12345")
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {bytes_in(tmp_path) for _ in range(2000)} <= {5, 8}
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_flops_are_two_a_parameter_and_token_forward_and_as_many_back_through_frozen_weights():
     assert forward_flops(1000, 7) == 14_000
     assert training_flops(1000, 7) == 28_000
+
+
+def test_weights_that_are_trained_take_two_more():
+    assert full_training_flops(1000, 7) == 42_000

@@ -16,7 +16,14 @@ def forecast(make_experiment):
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("selector=rds",), ("selector=random",), ("datastore.also=[{proj_dim:64}]",)]
+    "overrides",
+    [
+        (),
+        ("selector=rds",),
+        ("selector=random",),
+        ("selector=random", "finetune=full"),
+        ("datastore.also=[{proj_dim:64}]",),
+    ],
 )
 def test_a_run_takes_about_what_was_forecast(forecast, compose_config, tmp_path, overrides):
     said = forecast(*overrides)
