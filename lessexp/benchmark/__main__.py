@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scaling, scoring
 from lessexp.benchmark.tables import figures_table
 from lessexp.errors import UserError
 from lessexp.stages.progress import console, quieten_libraries
@@ -167,6 +167,15 @@ def _measure_proxies(options: argparse.Namespace) -> Results:
     )
 
 
+def _scaling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", help="of the runs, as run.py takes them, e.g. proj_dim=4096")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[40, 80, 160], help="pool rows")
+
+
+def _measure_scaling(options: argparse.Namespace) -> Results:
+    return scaling.measure(overrides=options.overrides, sizes=options.sizes)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "gradients": Benchmark(
         "features beside plain and released passes", _gradients_options, _measure_gradients, _gradients_tables
@@ -190,6 +199,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         proxies.plot,
     ),
     "pool": Benchmark("reading, checking and tokenising a large pool", _pool_options, _measure_pool, _pool_tables),
+    "scaling": Benchmark(
+        "what is forecast before a run beside what it takes", _scaling_options, _measure_scaling, scaling.tables
+    ),
 }
 
 

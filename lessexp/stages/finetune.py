@@ -47,10 +47,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             experiment.cfg.finetune.training,
             folder=epochs,
             log_prefix="finetune",
-            fresh=tuning.fresh,
-            part=tuning.part,
-            precision=tuning.precision(experiment.model),
-            flops=tuning.flops,
+            tuning=tuning,
             keeps_all_checkpoints=False,
         )
         if leads:

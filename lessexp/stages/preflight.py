@@ -59,6 +59,8 @@ def _check_settings(experiment: Experiment) -> None:
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
+    if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
+        raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
     for store in experiment.stores:

@@ -1,20 +1,18 @@
 """Training epoch by epoch in an artifact's folder, from the last epoch that is there: warm-up and final."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from torch import nn
 
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.stages.configuration import training_settings
-from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.model_in_use import ModelInUse
+from lessexp.stages.tuning import Tuning
 from lessexp.training.checkpoint import checkpoints_in, epoch_of, read_checkpoint
 from lessexp.training.fit import fit
-from lessexp.training.trained_part import ADAPTER, TrainedPart
 
 
 def train_epochs(
@@ -25,11 +23,8 @@ def train_epochs(
     *,
     folder: Path,
     log_prefix: str,
-    fresh: Callable[..., nn.Module] = ModelInUse.load_with_adapter,
-    part: TrainedPart = ADAPTER,
-    precision: str = "32-true",
-    flops: Callable[[int, int], float] = training_flops,
-    keeps_all_checkpoints: bool = True,
+    tuning: Tuning,
+    keeps_all_checkpoints: bool,
 ) -> float:
     """Leave checkpoints of epochs in ``folder``; a stopped training goes on after the last one that is there.
 
@@ -40,10 +35,7 @@ def train_epochs(
         training: the settings, a node of the configuration.
         folder: gets the ``epoch=K`` folders.
         log_prefix: first part of the metric names.
-        fresh: makes the model before training of ``model_in_use`` and ``seed=``.
-        part: of the model that is trained.
-        precision: Lightning's name of the arithmetic.
-        flops: counts the arithmetic, from parameters of the model and tokens.
+        tuning: what of the model is trained.
         keeps_all_checkpoints: whether those of earlier epochs stay.
 
     Returns:
@@ -52,7 +44,7 @@ def train_epochs(
     settings, cfg, engine = training_settings(training), experiment.cfg, experiment.engine
     if engine.spreads_model:  # whole in the computer's memory; a device gets its part
         model_in_use = replace(model_in_use, device="cpu")
-    model = fresh(model_in_use, seed=cfg.seed)
+    model = tuning.fresh(model_in_use, seed=cfg.seed)
     n_parameters = model.num_parameters()
     done = checkpoints_in(folder)
     if not done or epoch_of(done[-1]) < settings.epochs:
@@ -65,13 +57,13 @@ def train_epochs(
             seed=cfg.seed,
             log_prefix=log_prefix,
             engine=engine,
-            precision=precision,
-            part=part,
+            precision=tuning.precision(model_in_use),
+            part=tuning.part,
             loggers=experiment.loggers,
             log_folder=experiment.run_folder,
             checkpoint_root=folder,
             keeps_all_checkpoints=keeps_all_checkpoints,
-            resume_from=read_checkpoint(done[-1], part=part) if done else None,
+            resume_from=read_checkpoint(done[-1], part=tuning.part) if done else None,
         )
     experiment.team.meet()
     last = epoch_of(checkpoints_in(folder)[-1])
@@ -79,4 +71,4 @@ def train_epochs(
         raise RuntimeError(f"{folder} holds {last} of {settings.epochs} epochs")
     experiment.team.meet()  # from here on the leader may move them
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
-    return flops(n_parameters, n_tokens)
+    return tuning.flops(n_parameters, n_tokens)

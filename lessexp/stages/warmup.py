@@ -13,6 +13,7 @@ from lessexp.stages.configuration import training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 from lessexp.stages.training import train_epochs
+from lessexp.stages.tuning import LoraTuning
 from lessexp.training.imports import ImportedWarmup
 from lessexp.training.untrained import write_untrained
 
@@ -63,7 +64,14 @@ def run(experiment: Experiment) -> dict[str, Any]:
             with written_whole(folder / "example_ids.json") as partial:
                 partial.write_text(json.dumps(rows.ids) + "\n")
         flops = train_epochs(
-            experiment, experiment.warmup_model, rows, cfg.warmup.training, folder=folder, log_prefix="warmup"
+            experiment,
+            experiment.warmup_model,
+            rows,
+            cfg.warmup.training,
+            folder=folder,
+            log_prefix="warmup",
+            tuning=LoraTuning(),
+            keeps_all_checkpoints=True,
         )
         return {"n_rows": len(rows), "flops": flops}
 

@@ -5,7 +5,7 @@ import pytest
 from rich.table import Table
 
 from lessexp.benchmark import __main__ as program
-from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scaling, scoring
 from lessexp.errors import UserError
 
 MODULES = {
@@ -15,7 +15,9 @@ MODULES = {
     "scoring": scoring,
     "proxies": proxies,
     "pool": pool,
+    "scaling": scaling,
 }
+SIZES = {"proxies": "--seeds", "scaling": "--sizes"}
 
 
 @pytest.mark.parametrize("name", program.BENCHMARKS)
@@ -23,8 +25,7 @@ def test_the_options_of_every_benchmark_are_what_it_measures_with(monkeypatch, n
     signature = inspect.signature(MODULES[name].measure)
     received = {}
     monkeypatch.setattr(MODULES[name], "measure", lambda **settings: received.update(settings) or {})
-    size = "--seeds" if name == "proxies" else "--rows"
-    options = program.parser().parse_args([name, size, "7"])
+    options = program.parser().parse_args([name, SIZES.get(name, "--rows"), "7"])
     program.BENCHMARKS[name].measure(options)
     signature.bind(**received)
     assert 7 in received.values() or [7] in received.values()

@@ -58,6 +58,12 @@ from tests.conftest import make_rows, write_lines
         (["space=equivalent"], ExperimentError, "Adam's moments of its adapter alone; set gradients=sgd"),
         (["space=factor", "gradients=sgd"], ExperimentError, "space=factor needs a low-rank proxy"),
         (["space=equivalent", "gradients=sgd", "projection=identity"], ExperimentError, "over an adapter's"),
+        (
+            ["trainer=fsdp", "trainer.processes=2", "model.quantization=nf4"],
+            ExperimentError,
+            "trainer=fsdp cannot spread",
+        ),
+        (["trainer.strategy=zero"], ExperimentError, "trainer.strategy must be one of ddp, fsdp, got 'zero'"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
         (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
     ],

@@ -3,6 +3,7 @@ import shutil
 import torch
 
 from lessexp.stages.training import train_epochs
+from lessexp.stages.tuning import LoraTuning
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 
 
@@ -10,7 +11,14 @@ def trained(experiment, folder):
     """Adapter by name and FLOP of the warm-up's settings on the whole pool."""
     training = experiment.cfg.warmup.training
     flops = train_epochs(
-        experiment, experiment.model, experiment.tokenized_pool, training, folder=folder, log_prefix="warmup"
+        experiment,
+        experiment.model,
+        experiment.tokenized_pool,
+        training,
+        folder=folder,
+        log_prefix="warmup",
+        tuning=LoraTuning(),
+        keeps_all_checkpoints=True,
     )
     return read_checkpoint(checkpoints_in(folder)[-1]).parameters, flops
 
