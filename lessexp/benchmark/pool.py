@@ -1,18 +1,19 @@
 """How fast a large pool is made ready for gradients, and in how much memory."""
 
+import contextlib
 import itertools
 import json
-import multiprocessing
 import re
 import tempfile
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
+from lessexp.benchmark.fresh_process import in_fresh_process
 from lessexp.benchmark.subject import smollm2_folder
 from lessexp.data.chat_format import TuluFormat
 from lessexp.data.prepare import Preparation, Reader
@@ -26,7 +27,6 @@ from lessexp.stages.progress import progress_bar, say
 
 _SPREAD_OF_LENGTHS = 0.7  # of their logarithm; a twentieth of rows is longer than two and a half means
 _ROWS_AT_ONCE = 1000
-_SAMPLE_SECONDS = 0.1
 
 
 def made_up_rows(n: int, *, words: list[str], mean_words: int, seed: int) -> Iterator[Row]:
@@ -53,8 +53,8 @@ def common_words(tokenizer_json: str) -> list[str]:
     return [token[1:] for token in ordered if re.fullmatch("Ġ[A-Za-z]{2,}", token)]
 
 
-def _prepare(model_folder: Path, pool: Path, cache: Path, num_proc: int, max_length: int, results: Connection) -> None:
-    """Make a pool ready, from its file to the order in which gradients take its rows; send seconds and counts."""
+def prepare(model_folder: Path, pool: Path, cache: Path, num_proc: int, max_length: int) -> dict[str, Any]:
+    """Make a pool ready, from its file to the order in which gradients take its rows; seconds and counts."""
     tokenizer = load_tokenizer(model_folder)
     preparation = Preparation(cache, 0, num_proc, announce=say, progress=progress_bar)
     started = time.perf_counter()
@@ -67,7 +67,7 @@ def _prepare(model_folder: Path, pool: Path, cache: Path, num_proc: int, max_len
     n_ready = min(len(in_order.ids), len(in_order.column("content_hash").to_pylist()))
     done = time.perf_counter()
     seconds = {"read": read - started, "tokenise": tokenised - read, "sort": done - tokenised, "all": done - started}
-    results.send({"n_ready": n_ready, "n_tokens": int(lengths_of(kept).sum()), "seconds": seconds})
+    return {"n_ready": n_ready, "n_tokens": int(lengths_of(kept).sum()), "seconds": seconds}
 
 
 def _memory_of_tree(process: psutil.Process) -> tuple[int, int]:
@@ -83,26 +83,17 @@ def _memory_of_tree(process: psutil.Process) -> tuple[int, int]:
     return shared_once, summed
 
 
-def measured_in_fresh_process(*arguments) -> dict:
-    """Run `_prepare` in a process of its own, and watch its memory and that of its children.
+def prepared_in_fresh_process(*arguments) -> dict[str, Any]:
+    """What `prepare` gives, and the largest memory of its process and that one's children, as `_memory_of_tree`."""
+    peaks = (0, 0)
 
-    Raises:
-        ChildProcessError: it failed.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_prepare, args=(*arguments, sender))
-    process.start()
-    sender.close()
-    watched, peaks = psutil.Process(process.pid), (0, 0)
-    try:
-        while not receiver.poll(_SAMPLE_SECONDS):
-            peaks = tuple(map(max, peaks, _memory_of_tree(watched)))
-        return receiver.recv() | {"peak_memory_bytes": peaks[0], "peak_summed_resident_bytes": peaks[1]}
-    except (EOFError, psutil.NoSuchProcess):
-        raise ChildProcessError("preparing the pool failed, see above") from None
-    finally:
-        process.join()
+    def watch(process_id: int) -> None:
+        nonlocal peaks
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            peaks = tuple(map(max, peaks, _memory_of_tree(psutil.Process(process_id))))
+
+    results = in_fresh_process(prepare, *arguments, watch=watch)
+    return results | {"peak_memory_bytes": peaks[0], "peak_summed_resident_bytes": peaks[1]}
 
 
 def measure(*, n_rows: int, mean_words: int, max_length: int, num_proc: int | None) -> dict:
@@ -113,7 +104,7 @@ def measure(*, n_rows: int, mean_words: int, max_length: int, num_proc: int | No
     with tempfile.TemporaryDirectory() as place:
         pool, cache = Path(place) / "pool.jsonl", Path(place) / "cache"
         write_rows(pool, made_up_rows(n_rows, words=words, mean_words=mean_words, seed=0))
-        first, second = (measured_in_fresh_process(folder, pool, cache, num_proc, max_length) for _ in range(2))
+        first, second = (prepared_in_fresh_process(folder, pool, cache, num_proc, max_length) for _ in range(2))
         sizes = {"bytes_read": pool.stat().st_size, "bytes_written": bytes_in(cache)}
     return {
         "n_rows": n_rows,

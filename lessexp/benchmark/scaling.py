@@ -4,16 +4,15 @@ Each size is a run up to its selection with a folder of artifacts of its own, in
 """
 
 import json
-import multiprocessing
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from lessexp.benchmark.fresh_process import in_fresh_process
 from lessexp.pipeline import run
 from lessexp.reports.tables import new_table, with_unit
 from lessexp.stages.composition import compose_config, cut_after
@@ -47,35 +46,13 @@ def run_and_compare(overrides: Sequence[str], folder: Path) -> dict[str, dict[st
     return {name: {"forecast": float(getattr(forecast, name)), "measured": measured[name]} for name in measured}
 
 
-def _send(overrides: Sequence[str], folder: Path, results: Connection) -> None:
-    results.send(run_and_compare(overrides, folder))
-
-
-def in_fresh_process(overrides: Sequence[str], folder: Path) -> dict[str, dict[str, float]]:
-    """As `run_and_compare`, where nothing that ran before takes memory.
-
-    Raises:
-        ChildProcessError: it failed.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(overrides, folder, sender))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        raise ChildProcessError("the run failed, see above") from None
-    finally:
-        process.join()
-
-
 def measure(*, overrides: Sequence[str], sizes: Sequence[int]) -> dict[str, Any]:
     """Forecast and measured figures for each number of pool rows."""
     found = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            found[str(size)] = in_fresh_process([*overrides, f"pool_sample.n_rows={size}"], Path(folder))
+            settings = [*overrides, f"pool_sample.n_rows={size}"]
+            found[str(size)] = in_fresh_process(run_and_compare, settings, Path(folder))
     return {"overrides": list(overrides), "rows": found}
 
 

@@ -1,11 +1,11 @@
 """Timing of alternatives side by side: machines are shared, so only ratios within one run mean anything."""
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lessexp.benchmark.fresh_process import in_fresh_process
 from lessexp.stages.cost import measure
 
 
@@ -30,10 +30,10 @@ def time_in_turns(alternatives: Mapping[str, Callable[[], None]], *, repeats: in
     return {name: Timing(statistics.median(found), min(found), max(found)) for name, found in seconds.items()}
 
 
-def _run_and_report(run: Callable[..., None], arguments: tuple, connection) -> None:
+def _peak_of(run: Callable[..., None], arguments: tuple) -> int:
     with measure() as cost:
         run(*arguments)
-    connection.send(cost.peak_memory_bytes)
+    return cost.peak_memory_bytes
 
 
 def peak_memory_bytes(run: Callable[..., None], *arguments) -> int:
@@ -42,14 +42,4 @@ def peak_memory_bytes(run: Callable[..., None], *arguments) -> int:
     Raises:
         ChildProcessError: the process failed.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_and_report, args=(run, arguments, sender))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    except EOFError:
-        raise ChildProcessError(f"measuring the memory of {run.__name__} failed, see above") from None
-    finally:
-        process.join()
+    return in_fresh_process(_peak_of, run, arguments)

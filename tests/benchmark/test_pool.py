@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 
 import numpy as np
 import pytest
@@ -26,9 +25,7 @@ def test_words_are_whole_ones_of_the_vocabulary_in_its_order():
 
 
 def prepared_here(*arguments):
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    pool._prepare(*arguments, sender)
-    return receiver.recv() | {"peak_memory_bytes": 2, "peak_summed_resident_bytes": 3}
+    return pool.prepare(*arguments) | {"peak_memory_bytes": 2, "peak_summed_resident_bytes": 3}
 
 
 @pytest.fixture
@@ -38,7 +35,7 @@ def tiny(monkeypatch, model_folder):
 
 
 def test_a_small_pool_gives_figures_that_fit_together(monkeypatch, tiny):
-    monkeypatch.setattr(pool, "measured_in_fresh_process", prepared_here)
+    monkeypatch.setattr(pool, "prepared_in_fresh_process", prepared_here)
     results = measure(n_rows=30, mean_words=5, max_length=512, num_proc=1)
     assert results["n_rows"] == results["n_ready"] == 30
     assert results["rows_per_second"] == 30 / results["seconds"]["all"]

@@ -34,5 +34,5 @@ def test_memory_is_that_of_a_process_of_its_own():
 
 
 def test_a_process_that_fails_is_an_error():
-    with pytest.raises(ChildProcessError, match="the memory of fail"):
+    with pytest.raises(ChildProcessError, match="a process of the benchmark failed"):
         peak_memory_bytes(fail)
