@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,19 +33,19 @@ def options(group: str) -> list[str]:
 
 
 def check_options(overrides: Sequence[str]) -> None:
-    """Check the values of groups, which Hydra takes for a fault of its own where they are no text.
+    """Check the values of groups, which Hydra takes for a fault of its own where they cannot name a file.
 
     Raises:
-        ExperimentError: a group is given a number, null or a dictionary; its options are listed.
+        ExperimentError: a group is given a number, null, a dictionary or a NUL; its options are listed.
     """
     for override in overrides:
         group = override.partition("=")[0].lstrip("+")
         if not (known := options(group) if re.fullmatch("[a-z_]+", group) else []):
             continue
-        with contextlib.suppress(OverrideParseException):  # Hydra shows where
+        with contextlib.suppress(HydraException):  # Hydra shows where
             value = OverridesParser.create().parse_override(override).value()
-            if not isinstance(value, str | list):
-                raise ExperimentError(f"{override} names no option; give {group} one of {', '.join(known)}")
+            if not isinstance(value, str | list) or "\0" in str(value):
+                raise ExperimentError(f"{override!r} names no option; give {group} one of {', '.join(known)}")
 
 
 def quoted(text: str) -> str:

@@ -21,8 +21,14 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True)
 
 
-def instantiate(node: DictConfig | ListConfig, *args: Any, **kwargs: Any) -> Any:
-    """What a node's ``_target_`` makes; an error of the user's making comes out as itself, not wrapped."""
+def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
+    """What a node's ``_target_`` makes; an error of the user's making comes out as itself, not wrapped.
+
+    Raises:
+        ExperimentError: the node is a plain value, or its settings make nothing.
+    """
+    if not isinstance(node, DictConfig | ListConfig):
+        raise ExperimentError(f"{node!r:.80} stands where an option with its settings belongs; leave it as it is")
     try:
         return hydra.utils.instantiate(node, *args, _convert_="all", **kwargs)
     except InstantiationException as error:

@@ -121,9 +121,11 @@ def test_a_wheel_carries_every_option_and_nothing_outside_its_packages(tmp_path)
     assert {name.parts[0] for name in names} == {"lessexp", "baselines", "lessexp-0.1.0.dist-info"}
 
 
-@pytest.mark.parametrize("value", ["null", "3", "{a:1}"])
+@pytest.mark.parametrize("value", ["null", "3", "{a:1}", "'a\0b'"])
 def test_a_group_that_is_given_no_option_is_refused_and_its_options_listed(value):
-    with pytest.raises(ExperimentError, match=r"^aggregate=.* names no option; give aggregate one of balanced, max_of"):
+    with pytest.raises(
+        ExperimentError, match=r"^['\"]aggregate=.* names no option; give aggregate one of balanced, max_of"
+    ):
         check_options([f"aggregate={value}"])
 
 

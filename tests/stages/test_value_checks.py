@@ -57,6 +57,8 @@ keys = st.sampled_from([key for key in RULES if key != "fraction"] + MORE)
 @example([("datastore.rows_per_shard", "0")])
 @example([("seed", "abc")])
 @example([("chat_format", "null")])
+@example([("chat_format", quoted("a\0b"))])
+@example([("model.source", "abc")])
 @example([("lora", "null")])
 @example([("target.path", quoted("a\0b"))])
 def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose_config, tmp_path, drawn):
