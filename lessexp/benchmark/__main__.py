@@ -169,7 +169,7 @@ def _measure_proxies(options: argparse.Namespace) -> Results:
 
 def _scaling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", help="of the runs, as run.py takes them, e.g. proj_dim=4096")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[40, 80, 160], help="pool rows")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[80, 160, 320], help="pool rows")
 
 
 def _measure_scaling(options: argparse.Namespace) -> Results:

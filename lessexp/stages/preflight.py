@@ -1,5 +1,6 @@
 """What cannot work is found here, before anything is computed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lessexp.selection.top_k import budget
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
-from lessexp.training.schedule import SCHEDULES
+from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
 from lessexp.training.trainer import STRATEGIES
 from lessexp.wholeness import check_whole
 
@@ -214,6 +215,7 @@ def _check_warmup(experiment: Experiment) -> None:
     else:
         _check_warmup_to_train(experiment)
         _check_checkpoints_chosen(experiment, range(1, experiment.cfg.warmup.training.epochs + 1))
+        _check_that_a_checkpoint_weighs_something(experiment)
 
 
 def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> None:
@@ -221,6 +223,24 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
     if chosen is not None and not (chosen and set(chosen) <= set(there) and len(set(chosen)) == len(chosen)):
         raise ExperimentError(
             f"warmup.checkpoints={list(chosen)} must name one or more of the checkpoints {list(there)}, each once"
+        )
+
+
+def _check_that_a_checkpoint_weighs_something(experiment: Experiment) -> None:
+    """A schedule that falls to zero ends in a step of rate zero, which may be all of the last epoch."""
+    warmup = experiment.cfg.warmup
+    rates = epoch_mean_rates(
+        schedule=warmup.training.schedule,
+        learning_rate=warmup.training.learning_rate,
+        warmup_ratio=warmup.training.warmup_ratio,
+        epochs=warmup.training.epochs,
+        steps_per_epoch=math.ceil(experiment.n_warmup / warmup.training.batch_size),
+    )
+    chosen = warmup.checkpoints or range(1, warmup.training.epochs + 1)
+    if not any(rates[epoch - 1] for epoch in chosen):
+        raise ExperimentError(
+            f"the mean learning rate before checkpoint {' and '.join(map(str, chosen))} is 0, so nothing would be "
+            "weighed; choose others by warmup.checkpoints, or raise warmup.fraction or warmup.training.epochs"
         )
 
 

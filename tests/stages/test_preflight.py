@@ -63,6 +63,11 @@ from tests.conftest import make_rows, write_lines
             ExperimentError,
             "trainer=fsdp cannot spread",
         ),
+        (
+            ["warmup.training.batch_size=12", "warmup.checkpoints=[2]"],
+            ExperimentError,
+            "the mean learning rate before checkpoint 2 is 0, so nothing would be weighed",
+        ),
         (["trainer.strategy=zero"], ExperimentError, "trainer.strategy must be one of ddp, fsdp, got 'zero'"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
         (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
