@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int64
 
 from lessexp.data.rows import Row
@@ -32,6 +33,7 @@ from lessexp.reports.predictions import read_predictions
 from lessexp.reports.reproduction import read_reproduction
 from lessexp.reports.results import read_results
 from lessexp.reports.tables import COMPOSITION_HEADER, COST_HEADER, composition_lines, cost_lines
+from lessexp.selection.top_k import rows_won
 
 PAGE_FILE = "report.html"
 TARGET_FILE = "target.jsonl"
@@ -168,7 +170,7 @@ def _selected(
     needed = sorted({*listed, *(place for found in best.values() for place in found)})
     rows = dict(zip(needed, read_listed(run_folder, scores, places, needed), strict=True))
     first_of = {row.subtask: row for row in reversed(target)}
-    winners = Counter(by_subtask.argmax(axis=1).tolist())
+    won = rows_won(torch.from_numpy(by_subtask)).tolist()
     n_of = Counter(rows[place].row.dataset for place in listed)
     return {
         "subtasks": scores.subtasks,
@@ -183,7 +185,9 @@ def _selected(
             for name, found in best.items()
         ],
         "winners": [
-            [scores.subtasks[column], f"{n:,}", f"{n / len(places):.1%}"] for column, n in winners.most_common()
+            [name, f"{n:,}", f"{n / len(places):.1%}"]
+            for n, name in sorted(zip(won, scores.subtasks, strict=True), key=lambda pair: -pair[0])
+            if n
         ],
     }
 

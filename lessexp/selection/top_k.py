@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lessexp.errors import UserError
@@ -44,7 +44,7 @@ def ranking(scores: Float[Tensor, " n_scored"], example_ids: Sequence[str]) -> l
     return [example_ids[index] for index in scores.sort(descending=True, stable=True).indices.tolist()]
 
 
-def winning_subtask(by_subtask: Float[Tensor, "n_selected n_subtask"]) -> tuple[int, float]:
-    """The subtask in which most rows have their highest score, and the share of rows that do."""
-    counts = by_subtask.argmax(dim=1).bincount(minlength=by_subtask.shape[1])
-    return int(counts.argmax()), counts.max().item() / len(by_subtask)
+def rows_won(by_subtask: Float[Tensor, "n_selected n_subtask"]) -> Int64[Tensor, " n_subtask"]:
+    """For each subtask, the rows that score higher for it than for any other; a tie is nobody's."""
+    highest = by_subtask == by_subtask.amax(dim=1, keepdim=True)
+    return highest[highest.sum(dim=1) == 1].sum(dim=0)

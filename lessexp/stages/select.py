@@ -16,7 +16,7 @@ from lessexp.reports.results import selection_summary
 from lessexp.reports.selection_figures import composition_figure, score_figure
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
-from lessexp.selection.top_k import ranking, winning_subtask
+from lessexp.selection.top_k import ranking, rows_won
 from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.experiment import Experiment
@@ -59,10 +59,11 @@ _ONE_SUBTASK_RULES = 0.8  # share of the picks from which a warning is due
 
 def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[str]) -> None:
     place = {example_id: index for index, example_id in enumerate(scores.example_ids)}
-    subtask, share = winning_subtask(scores.by_subtask[[place[example_id] for example_id in selected]])
+    won = rows_won(scores.by_subtask[[place[example_id] for example_id in selected]])
+    share, name = won.max().item() / len(selected), scores.subtasks[int(won.argmax())]
     if len(scores.subtasks) > 1 and share > _ONE_SUBTASK_RULES:
         say(
-            f"warning: {share:.0%} of the selected rows score highest for '{scores.subtasks[subtask]}', one of "
+            f"warning: {share:.0%} of the selected rows score highest for '{name}', one of "
             f"{len(scores.subtasks)} subtasks; aggregate=round_robin or aggregate=balanced lets the others pick too"
         )
 

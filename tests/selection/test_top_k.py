@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lessexp.errors import UserError
-from lessexp.selection.top_k import BudgetError, budget, ranking, winning_subtask
+from lessexp.selection.top_k import BudgetError, budget, ranking, rows_won
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,11 @@ def test_a_score_that_is_not_a_number_is_refused_with_its_id():
         ranking(torch.tensor([1.0, torch.nan, 2.0]), ["a", "b", "c"])
 
 
-def test_the_winning_subtask_is_where_most_rows_score_highest():
+def test_a_row_is_won_by_the_subtask_it_scores_highest_for():
     by_subtask = torch.tensor([[0.1, 0.9, 0.0], [0.2, 0.3, 0.0], [0.5, 0.4, 0.6], [0.0, 1.0, 0.9]])
-    assert winning_subtask(by_subtask) == (1, 0.75)
+    assert rows_won(by_subtask).tolist() == [0, 3, 1]
+
+
+def test_a_row_that_scores_alike_for_several_subtasks_is_won_by_none():
+    by_subtask = torch.tensor([[0.5, 0.5, 0.5], [0.9, 0.1, 0.9], [0.1, 0.2, 0.3]])
+    assert rows_won(by_subtask).tolist() == [0, 0, 1]
