@@ -132,7 +132,7 @@ class SignCodec:
         scale = rows.abs().mean(dim=1)
         bits = torch.nn.functional.pad((rows >= 0).to(torch.uint8), (0, -rows.shape[1] % 8))
         weights = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-        return (bits.view(len(rows), -1, 8) * weights).sum(dim=2, dtype=torch.uint8), scale
+        return (bits.unflatten(1, (bits.shape[1] // 8, 8)) * weights).sum(dim=2, dtype=torch.uint8), scale
 
     def decode(self, stored: UInt8[Tensor, "n stored"], proj_dim: int) -> Rows:
         """The rows in float32, in units of their scale."""

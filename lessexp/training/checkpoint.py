@@ -6,8 +6,8 @@ weights are trained), ``adam_moments.safetensors`` (``<parameter name>.exp_avg``
 """
 
 import json
-import math
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -176,7 +176,8 @@ def read_trainer_state(folder: Path) -> TrainerState:
     for name, value in [*numbers.items(), *(("betas", beta) for beta in betas)]:
         if not _can_be(name, value):
             raise DamagedFileError(f"{path}: '{name}' cannot be {value!r:.80}; copy the checkpoint again")
-    return TrainerState(**{**record, "betas": tuple(betas)})
+    rates = {name: float(record[name]) for name in ("eps", "mean_learning_rate")}  # JSON writes 0 for 0.0 elsewhere
+    return TrainerState(**{**record, **rates, "betas": (float(betas[0]), float(betas[1]))})
 
 
 def _can_be(name: str, value: Any) -> bool:
@@ -187,7 +188,7 @@ def _can_be(name: str, value: Any) -> bool:
         return type(value) is int and (name == "seed" or 0 <= value < 2**63)
     if type(value) not in (int, float):
         return False
-    return 0 <= value < (1 if name == "betas" else math.inf)
+    return 0 <= value < 1 if name == "betas" else 0 <= value <= sys.float_info.max
 
 
 def checkpoint_hash(folder: Path) -> str:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lessexp.gradients.codecs import CODECS
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, NoDirectionError, main, require_directions
 from lessexp.gradients.manifest import DatastoreError, Manifest
 from tests.hostile import changed, damaged, files_under, json_values, lying_safetensors
@@ -202,6 +203,16 @@ def read_or_refuse(root, path, content):
     finally:
         path.write_bytes(kept)
         assert files_under(root) == before
+
+
+@pytest.mark.parametrize("dtype", sorted(CODECS))
+def test_no_rows_are_copied_as_no_rows_of_the_stored_kind(tmp_path, dtype):
+    fill(tmp_path, manifest(dtype=dtype))
+    store = GradientDatastore.open(tmp_path)
+    none, one = store.encoded(1, []), store.encoded(1, [0])
+    for part in ("rows", "scale", "norm"):
+        assert getattr(none, part).shape == (0, *getattr(one, part).shape[1:])
+        assert getattr(none, part).dtype == getattr(one, part).dtype
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int4", "int1"])

@@ -122,6 +122,19 @@ def test_any_json_in_the_place_of_the_state_is_a_state_or_is_refused_by_name(tmp
         assert len(state.betas) == 2
 
 
+def test_whole_numbers_serve_as_rates(tmp_path):
+    record = {**vars(STATE), "betas": [0, 0], "eps": 0, "mean_learning_rate": 1}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(record))
+    assert read_trainer_state(tmp_path) == replace(STATE, betas=(0.0, 0.0), eps=0.0, mean_learning_rate=1.0)
+
+
+@pytest.mark.parametrize("name", ["eps", "mean_learning_rate"])
+def test_a_rate_that_no_float_holds_is_refused_by_name(tmp_path, name):
+    (tmp_path / "trainer_state.json").write_text(json.dumps({**vars(STATE), name: 10**400}))
+    with pytest.raises(DamagedFileError, match=f"'{name}' cannot be 1000"):
+        read_trainer_state(tmp_path)
+
+
 def test_moments_of_another_shape_are_refused_by_name(stepped, tmp_path):
     write_checkpoint(tmp_path / "epoch=2", *stepped, STATE)
     path = tmp_path / "epoch=2" / "adam_moments.safetensors"
