@@ -205,8 +205,9 @@ class GradientDatastore:
 
     def encoded(self, checkpoint: int, positions: Sequence[int]) -> EncodedRows:
         """The rows at ``positions`` as they lie on disk, to be copied into another store."""
-        none = encode(torch.empty(0, self.manifest.proj_dim), self.manifest.dtype)
-        pieces = [[none.rows, none.scale, none.norm]]
+        if not positions:
+            return encode(torch.empty(0, self.manifest.proj_dim), self.manifest.dtype)
+        pieces = []
         for shard, group in groupby(sorted(positions), key=lambda position: position // self.manifest.rows_per_shard):
             places = [position - self.manifest.shard_rows(shard).start for position in group]
             with open_shard(self.root, self.manifest, checkpoint, shard) as file:

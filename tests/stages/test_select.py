@@ -80,6 +80,11 @@ def test_a_subtask_that_takes_nearly_all_picks_is_pointed_out(make_experiment, m
     assert "100% of the selected rows score highest for 'sums', one of 2 subtasks" in capsys.readouterr().out
 
 
+def test_rows_that_score_alike_for_all_subtasks_point_at_none(make_experiment, capsys):
+    select.run(make_experiment("selector=random"))
+    assert "score highest" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_texts_of_selected_rows_reach_trackers_only_if_asked(make_experiment, monkeypatch, shared):
     experiment = make_experiment("selector=random", f"logger.share_rows={shared}")
