@@ -1,4 +1,5 @@
 import os
+import time
 
 import pytest
 
@@ -6,6 +7,7 @@ from lessexp.benchmark.fresh_process import in_fresh_process
 
 
 def divide(a, b):
+    time.sleep(0.5)  # long enough to be seen, however fast a process starts
     return os.getpid(), a / b
 
 
