@@ -108,8 +108,9 @@ def build_together(
             for order in sorted(orders, key=lambda order: order.folder):
                 order.folder.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(_lock(order.folder, announce))
-        team.meet()
-        reused = {order.folder: _reuse(order, announce) for order in orders if (order.folder / COMPLETE).exists()}
+        # The leader looks for all: whoever looks later could find what the leader has just finished.
+        is_there = team.from_leader([(order.folder / COMPLETE).exists() for order in orders])
+        reused = {order.folder: _reuse(order, announce) for order, there in zip(orders, is_there, strict=True) if there}
         missing = [order for order in orders if order.folder not in reused]
         built = _timed(missing, build, team) if missing else {}
         return [reused.get(order.folder) or built[order.folder] for order in orders]
@@ -148,6 +149,7 @@ def _timed(
                 for order in orders:
                     write_json(order.folder / _SPENT, {"seconds": seconds(order)})
         raise
+    team.meet()  # what is hashed is what all have written
     artifacts = {}
     for order, record in zip(orders, records, strict=True):
         built = Artifact(order.folder, order.folder.name, False, seconds(order), record)

@@ -1,7 +1,9 @@
 import json
+import time
 
 from lessexp.processes import Team
 from lessexp.stages.shelf import Shelf
+from lessexp.wholeness import read_complete
 from tests.teams import run_team
 
 
@@ -37,3 +39,18 @@ def test_a_team_builds_together_and_reuses_together(tmp_path):
     folder = Shelf(tmp_path).folder("warmup", {"seed": 0})
     assert {path.name for path in folder.glob("part-*")} == {"part-0", "part-1", "part-2"}
     assert [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(3)] == [[False, True, 3]] * 3
+
+
+def build_slowly_as(team: Team, root):
+    def build(folder):
+        time.sleep(0.3 * team.rank)
+        (folder / f"part-{team.rank}").write_text("")
+        return {}
+
+    Shelf(root).build_by_all("warmup", {"seed": 0}, build, team=team)
+
+
+def test_what_the_slowest_of_a_team_wrote_is_vouched_for_too(tmp_path):
+    assert run_team(3, build_slowly_as, tmp_path) == [0, 0, 0]
+    hashes = read_complete(Shelf(tmp_path).folder("warmup", {"seed": 0}))["sha256"]
+    assert {"part-0", "part-1", "part-2"} <= hashes.keys()
