@@ -1,8 +1,10 @@
 """IPSVD: truncated SVD of a weight as influence weighs it (IProX, arXiv:2602.17835, section 4).
 
-    min over Ŵ of rank r   ‖ C_δ^½ (W − Ŵ) C_h^½ ‖_F        S = C_δ^½ W C_h^½ = P Σ Qᵀ
-    Ŵ = U V                U = C_δ^-½ P_r Σ_r^½             V = Σ_r^½ Q_rᵀ C_h^-½
+    min over Ŵ of rank r   ‖ C_δ^½ (W − Ŵ) C_h^½ ‖_F
+    C_δ = L_δ L_δᵀ         C_h = L_h L_hᵀ         S = L_δᵀ W L_h = P Σ Qᵀ
+    Ŵ = U V                U = L_δ^-ᵀ P_r Σ_r^½   V = Σ_r^½ Q_rᵀ L_h^-1
 
+The paper takes symmetric roots, which differ from L by a rotation that P and Q take back: U and V are the same.
 With C_δ = I it is the activation-aware SVD of SVD-LLM (arXiv:2403.07378), with C_h = I as well the plain one.
 """
 
@@ -43,17 +45,17 @@ def damped(moment: Float[Tensor, "n n"], damping: float) -> Float[Tensor, "n n"]
     return moment + damping * moment.trace() / len(moment) * torch.eye(len(moment)).to(moment)
 
 
-def _roots(moment: Float[Tensor, "n n"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
-    """Symmetric square root and its inverse.
+def _root(moment: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """Cholesky factor L, of which L Lᵀ is the moment; any root gives the same factors, and this one soonest.
 
     Raises:
-        ProxyError: an eigenvalue is not above what rounding leaves of zero.
+        ProxyError: a pivot is not above what rounding leaves of zero.
     """
-    values, vectors = torch.linalg.eigh(moment)
-    if values[0] <= len(values) * torch.finfo(values.dtype).eps * values[-1]:
+    root, failed = torch.linalg.cholesky_ex(moment)
+    pivots = root.diagonal().square()
+    if failed or pivots.min() <= len(pivots) * torch.finfo(pivots.dtype).eps * pivots.max():
         raise ProxyError("its second moments are singular; raise proxy.damping or proxy.probes.n_rows")
-    root = values.sqrt()
-    return vectors * root @ vectors.T, vectors / root @ vectors.T
+    return root
 
 
 def whitened_svd(
@@ -70,12 +72,11 @@ def whitened_svd(
         raise ProxyError(
             f"rank {rank} from {moments.n_positions} tokens: the rest would be damping; raise proxy.probes.n_rows"
         )
-    input_root, inverse_input_root = _roots(damped(moments.inputs, damping))
-    output_root, inverse_output_root = _roots(damped(moments.output_grads, damping))
-    p, s, qt = torch.linalg.svd(output_root @ weight.double() @ input_root, full_matrices=False)
+    input_root, output_root = (_root(damped(moment, damping)) for moment in (moments.inputs, moments.output_grads))
+    p, s, qt = torch.linalg.svd(output_root.T @ weight.double() @ input_root, full_matrices=False)
     root = s[:rank].sqrt()
-    up = inverse_output_root @ (p[:, :rank] * root)
-    down = root[:, None] * qt[:rank] @ inverse_input_root
+    up = torch.linalg.solve_triangular(output_root.T, p[:, :rank] * root, upper=True)
+    down = torch.linalg.solve_triangular(input_root, root[:, None] * qt[:rank], upper=False, left=False)
     return Factors(up, down), s
 
 
