@@ -1,5 +1,6 @@
 """LESS data selection (arXiv:2402.04333) and its baselines as experiments."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -7,6 +8,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["Selection", "select"]
+
+# On some CPUs bitsandbytes warns, as peft imports it, that it lacks a kernel; its layers here never use that one.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

@@ -86,11 +86,11 @@ def build_tokenizer(vocab_size: int = 320) -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(vocab_size: int, seed: int = 0) -> LlamaForCausalLM:
+def build_model(vocab_size: int, seed: int = 0, width: int = 32) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=vocab_size,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

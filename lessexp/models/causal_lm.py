@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lessexp.data.tokenize import IGNORED_LABEL, Batch
-from lessexp.models.quantization import prepare_for_gradients, quantization_config
+from lessexp.models.quantization import prepare_for_gradients, quantization_config, refuse_blocks_over_rows
 from lessexp.models.source import ModelUnavailableError
 
 
@@ -86,6 +86,7 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str |
         raise ModelUnavailableError(
             f"{folder}: its model cannot be loaded ({_brief(error)}); copy it again, or choose another"
         ) from error
+    refuse_blocks_over_rows(model)
     prepare_for_gradients(model)
     return model.eval()
 

@@ -56,6 +56,24 @@ def quantization_config(name: str | None, *, dtype: torch.dtype) -> BitsAndBytes
     return _QUANTIZATIONS[name](dtype)
 
 
+def refuse_blocks_over_rows(model: nn.Module) -> None:
+    """Refuse 4-bit weights on a CPU whose blocks of one scale each run on from row to row.
+
+    bitsandbytes 0.50 multiplies such weights out with the wrong scales on CPUs with AVX-512.
+
+    Raises:
+        ModelUnavailableError: the inputs of a layer do not fill whole blocks.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and layer.weight.device.type == "cpu" and hasattr(layer.weight, "quant_state"):
+            block = layer.weight.quant_state.blocksize
+            if layer.in_features % block:
+                raise ModelUnavailableError(
+                    f"model.quantization=nf4 on a CPU needs layers whose inputs are a multiple of {block}, and {name} "
+                    f"has {layer.in_features}; set model.quantization=int8 or null"
+                )
+
+
 def prepare_for_gradients(model: nn.Module) -> None:
     """Undo two habits of bitsandbytes layers; other layers are left alone."""
     # 8-bit layers would log, at every call, that they round from float16.

@@ -9,7 +9,7 @@ from lessexp.models import quantization
 from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.models.lora import attach_lora, lora_parameters
 from lessexp.models.source import ModelUnavailableError
-from tests.conftest import LORA, perturb_adapter
+from tests.conftest import LORA, build_model, perturb_adapter
 
 # QLoRA, arXiv:2305.14314, appendix E.
 NF4_LEVELS = [
@@ -19,14 +19,23 @@ NF4_LEVELS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def load(model_folder):
-    """Loads the tiny model rounded; skips where bitsandbytes is missing."""
+@pytest.fixture(scope="module")
+def wide_folder(tokenizer, tmp_path_factory):
+    """The tiny model in twice its width, so that each row of a weight fills whole blocks of 64, as nf4 needs."""
+    folder = tmp_path_factory.mktemp("wide")
+    build_model(len(tokenizer), width=64).save_pretrained(folder)
+    return folder
 
-    def load(name, dtype="float32"):
+
+@pytest.fixture
+def load(model_folder, wide_folder):
+    """Loads the tiny model rounded, or unrounded as ``before`` rounding; skips where bitsandbytes is missing."""
+
+    def load(name, dtype="float32", before=None):
         if name is not None:
             pytest.importorskip("bitsandbytes")
-        return load_causal_lm(model_folder, dtype=dtype, device="cpu", quantization=name)
+        folder = wide_folder if "nf4" in (name, before) else model_folder
+        return load_causal_lm(folder, dtype=dtype, device="cpu", quantization=name)
 
     return load
 
@@ -90,7 +99,7 @@ def test_examples_of_a_batch_get_the_gradients_they_get_alone(load, tokenized, b
 
 
 def test_nf4_rounds_blocks_of_64_weights_to_the_levels_of_the_paper(load):
-    blocks = attention_weight(load(None)).reshape(-1, 64)
+    blocks = attention_weight(load(None, before="nf4")).reshape(-1, 64)
     levels = torch.tensor(NF4_LEVELS)
     largest = blocks.abs().amax(dim=1, keepdim=True)
     nearest = (blocks / largest).unsqueeze(-1).sub(levels).abs().argmin(dim=-1)
@@ -131,6 +140,13 @@ def test_8_bit_layers_do_not_log_at_every_call(load, batch, caplog):
     with caplog.at_level(logging.WARNING):
         per_example_loss(model, batch)
     assert not caplog.records
+
+
+def test_4_bit_blocks_that_run_over_rows_are_refused_on_a_cpu(model_folder):
+    pytest.importorskip("bitsandbytes")
+    assert load_causal_lm(model_folder, dtype="float32", device="cpu", quantization="int8")
+    with pytest.raises(ModelUnavailableError, match=r"multiple of 64, and model\.layers\.0\.\S+ has 32; set .*int8"):
+        load_causal_lm(model_folder, dtype="float32", device="cpu", quantization="nf4")
 
 
 def test_an_unknown_name_lists_what_there_is(model_folder):
