@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lessexp.reports.tables import prefix_for
+from lessexp.reports.tables import prefix_for, seconds_reused
 
 WANTED_ROWS = "wanted rows"
 SECONDS, GPU_HOURS, FLOP, BYTES = COSTS = ("seconds", "GPU-hours", "FLOP", "bytes")
@@ -57,9 +57,8 @@ def qualities(results: Mapping[str, Any]) -> dict[Measure, float]:
 
 
 def seconds_as_if_built(stage: Mapping[str, Any]) -> float:
-    """Seconds of a stage, with what its reused artifacts once took."""
-    reused = (artifact for artifact in stage["artifacts"].values() if artifact["reused"])
-    return stage["seconds"] + sum(artifact["built_in_seconds"] for artifact in reused)
+    """Seconds of a stage, with what it reused once took."""
+    return stage["seconds"] + (seconds_reused(stage) or 0.0)
 
 
 def costs(results: Mapping[str, Any]) -> dict[str, float]:
@@ -69,12 +68,16 @@ def costs(results: Mapping[str, Any]) -> dict[str, float]:
     of one device; there are none on a CPU. A cost that older results do not tell is left out.
     """
     stages = results["stages"].values()
-    reused = [artifact for stage in stages for artifact in stage["artifacts"].values() if artifact["reused"]]
+    artifacts = [artifact for stage in stages for artifact in stage["artifacts"].values()]
+    reused = [artifact for artifact in artifacts if artifact["reused"]]
     seconds = sum(map(seconds_as_if_built, stages))
     found = {SECONDS: seconds}
     if results.get("device", "cpu") != "cpu":
         found[GPU_HOURS] = seconds / 3600
-    found[FLOP] = float(sum(stage["flops"] for stage in stages) + sum(artifact["flops"] for artifact in reused))
+    copied = sum(artifact["copied"]["flops"] for artifact in artifacts if "copied" in artifact)
+    found[FLOP] = float(
+        sum(stage["flops"] for stage in stages) + sum(artifact["flops"] for artifact in reused) + copied
+    )
     if all("bytes" in artifact for artifact in reused):
         written = sum(stage["bytes_written"] for stage in stages)
         found[BYTES] = float(written + sum(artifact["bytes"] for artifact in reused))

@@ -87,16 +87,19 @@ def composition_table(selection: Mapping[str, Any]) -> Table:
     return table
 
 
-def _built_before(artifacts: Mapping[str, Mapping[str, Any]]) -> str:
-    seconds = [artifact["built_in_seconds"] for artifact in artifacts.values() if artifact["reused"]]
-    return f"{sum(seconds):.0f} s" if seconds else ""
+def seconds_reused(stage: Mapping[str, Any]) -> float | None:
+    """What the artifacts that a stage reused, and rows that it copied from others, once took; ``None`` for neither."""
+    artifacts = stage["artifacts"].values()
+    seconds = [artifact["built_in_seconds"] for artifact in artifacts if artifact["reused"]]
+    seconds += [artifact["copied"]["seconds"] for artifact in artifacts if "copied" in artifact]
+    return sum(seconds) if seconds else None
 
 
 COST_HEADER = ["stage", "seconds", "peak memory", "written", "arithmetic", "reused"]
 
 
 def cost_lines(stages: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Seconds, memory, disk and arithmetic of each stage of this run, and what its reused artifacts once took.
+    """Seconds, memory, disk and arithmetic of each stage of this run, and what it reused once took.
 
     The last line is for all stages.
     """
@@ -107,7 +110,7 @@ def cost_lines(stages: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
             with_unit(stage["peak_memory_bytes"], "B"),
             with_unit(stage["bytes_written"], "B"),
             with_unit(stage["flops"], "FLOP"),
-            _built_before(stage["artifacts"]),
+            "" if (seconds := seconds_reused(stage)) is None else f"{seconds:.0f} s",
         ]
         for name, stage in stages.items()
     ]

@@ -27,6 +27,7 @@ from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import progress_bar, say
 from lessexp.stages.store_settings import StoreSettings
 from lessexp.training.checkpoint import checkpoint_hash, read_checkpoint
+from lessexp.wholeness import read_complete
 
 
 @dataclass(frozen=True)
@@ -127,17 +128,28 @@ def _fill(
             advance=advance,
             team=experiment.team,
         )
-    n_tokens = len(checkpoints) * tokens_to_compute(lengths_of(rows), stores)
-    return [
-        {
-            "n_rows": len(rows),
-            "n_checkpoints": len(checkpoints),
-            "excluded": len(store.excluded),
-            # One pass serves all: its arithmetic is counted once.
-            "flops": training_flops(load_model().num_parameters(), n_tokens) if store is finished[0] else 0,
-        }
-        for store in finished
-    ]
+    lengths = lengths_of(rows)
+    n_computed = tokens_to_compute(lengths, stores)
+    flops_a_token = len(checkpoints) * training_flops(load_model().num_parameters(), 1)
+    made = {
+        "n_rows": len(rows),
+        "n_checkpoints": len(checkpoints),
+        "flops": flops_a_token * n_computed,  # of the one pass, in the record of each store that it served
+        **_cost_of_copies(stores, flops_a_token * (int(lengths.sum()) - n_computed)),
+    }
+    return [made | {"excluded": len(store.excluded)} for store in finished]
+
+
+def _cost_of_copies(stores: Sequence[StoreInProgress], flops: float) -> dict[str, Any]:
+    """What copied rows had cost: their arithmetic, and seconds at the pace of the stores they are from."""
+    if not flops:
+        return {}
+    of_donors = [read_complete(donor.store.root) for store in stores for donor in store.donors]
+    copied = [donor["record"].get("copied", {"seconds": 0.0, "flops": 0.0}) for donor in of_donors]
+    seconds = sum(donor["seconds"] + before["seconds"] for donor, before in zip(of_donors, copied, strict=True))
+    done = sum(donor["record"]["flops"] + before["flops"] for donor, before in zip(of_donors, copied, strict=True))
+    # Stores that older code filled beside others do not tell their arithmetic.
+    return {"copied": {"seconds": flops * seconds / done if done else 0.0, "flops": flops}}
 
 
 def _build(experiment: Experiment, load_model: Callable[[], PeftModel], side: Side) -> Artifact:

@@ -9,6 +9,12 @@ def test_what_was_reused_counts_as_if_it_had_been_built():
     assert costs(results(reused_in=80.0)) == {"seconds": 95, "FLOP": 6e9, "bytes": 9000}
 
 
+def test_what_was_copied_counts_as_if_it_had_been_computed():
+    record = results()
+    record["stages"]["gradients"]["artifacts"]["pool_gradients"]["copied"] = {"seconds": 40.0, "flops": 3e9}
+    assert costs(record) == {"seconds": 55, "FLOP": 5e9, "bytes": 2000}
+
+
 def test_bytes_of_what_older_runs_reused_are_not_known():
     record = results(reused_in=80.0)
     del record["stages"]["gradients"]["artifacts"]["pool_gradients"]["bytes"]

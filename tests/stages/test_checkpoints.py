@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow.parquet
 import pytest
 
@@ -6,6 +8,7 @@ from lessexp.gradients.per_example import GradientFeatures
 from lessexp.stages import gradients, select, warmup
 from lessexp.stages.checkpoints import checkpoint_folders, chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.training.checkpoint import epoch_folder, read_trainer_state
+from lessexp.wholeness import read_complete
 
 
 def scores_by_checkpoint(experiment):
@@ -26,6 +29,11 @@ def test_a_choice_of_checkpoints_scores_by_them_alone_with_weights_that_sum_to_o
     assert part["checkpoint"] == [1] * 24 + [2] * 24
     assert part["example_id"] == whole["example_id"][:48]
     folder = all_of_them.shelf.folder("warmup", all_of_them.warmup_fields)
+    records = [read_complete(Path(made.cfg.paths.pool_gradients)) for made in (all_of_them, two)]
+    # A choice costs its share of the whole, whatever was there.
+    assert records[1]["record"]["flops"] == 0
+    assert records[1]["record"]["copied"]["flops"] == pytest.approx(records[0]["record"]["flops"] * 2 / 3)
+    assert records[1]["record"]["copied"]["seconds"] == pytest.approx(records[0]["seconds"] * 2 / 3)
     rates = [read_trainer_state(epoch_folder(folder, epoch)).mean_learning_rate for epoch in (1, 2, 3)]
     grown = sum(rates) / sum(rates[:2])
     assert part["sums"] == pytest.approx([score * grown for score in whole["sums"][:48]], rel=1e-5)

@@ -15,6 +15,7 @@ from lessexp.gradients.spaces import equivalent, factor
 from lessexp.models.lora import copy_into
 from lessexp.stages import gradients, warmup
 from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, read_checkpoint
+from lessexp.wholeness import read_complete
 from tests.conftest import make_rows
 from tests.stages.conftest import read_json
 
@@ -91,13 +92,15 @@ def test_stores_filled_together_equal_those_filled_one_by_one_and_later_runs_reu
     others = ["proj_dim=64"], ["datastore.dtype=int8"], ["projection=srht"]
     together = make_experiment("datastore.also=[{proj_dim:64},{dtype:int8}]")
     warmup.run(together)
-    gradients.run(together)
+    own = gradients.run(together)["artifacts"]["pool_gradients"].record
+    assert own["flops"] > 0
     files = {}
     for index, overrides in enumerate(others):
         alone = make_experiment(*overrides, run=f"alone-{index}")
         found = Path(alone.cfg.paths.pool_gradients)
         assert found.exists() == (index < 2)
         if found.exists():
+            assert read_complete(found)["record"] == own  # the pass that filled all is what each cost
             files[found] = store_files(found)
             shutil.rmtree(found)
         gradients.run(alone)
