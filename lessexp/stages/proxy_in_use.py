@@ -128,7 +128,8 @@ class ProxyInUse:
                 "n_replaced": n_replaced,
                 "sparsity": compression.sparsity,
                 "n_rows": 0 if probes is None else len(probes),
-                "flops": training_flops(model.num_parameters(), n_tokens),
+                "flops": training_flops(model.num_parameters(), n_tokens)
+                + sum(layer.flops for layer in compression.layers),
             }
 
         made = {name: field for name, field in self.fields.items() if not name.startswith("alignment")}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from lessexp.gradients.per_example import per_example_gradients
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import attach_lora
-from lessexp.proxies.compression import ranks_of, read_compression, replace_layers, write_compression
+from lessexp.proxies.compression import LayerReport, ranks_of, read_compression, replace_layers, write_compression
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import LowRankLinear, low_rank_layers
 from lessexp.proxies.svd import svd, truncated_svd
@@ -111,3 +113,17 @@ def test_layers_that_keep_their_weights_transposed_are_refused(tokenizer):
 def test_factors_that_do_not_fit_the_model_are_refused(model, name, factors, message):
     with pytest.raises(ProxyError, match=message):
         replace_layers(model, {name: factors})
+
+
+def test_arithmetic_of_a_layers_factors_counts_the_svd_and_where_it_is_weighed_its_moments_and_roots():
+    plain = LayerReport("layer", out_features=4, in_features=6, rank=2, sparsity=0.1, error=0.1, n_positions=None)
+    assert plain.flops == 6 * 6 * 4**2 + 20 * 4**3
+    weighed = replace(plain, n_positions=10)
+    moments, roots, products, solutions = (
+        2 * 10 * (4**2 + 6**2),
+        (4**3 + 6**3) / 3,
+        2 * 4 * 6 * (4 + 6),
+        2 * (4**2 + 6**2),
+    )
+    assert weighed.flops == pytest.approx(plain.flops + moments + roots + products + solutions)
+    assert replace(weighed, rank=None).flops == 0
