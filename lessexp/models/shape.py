@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
@@ -39,6 +39,13 @@ class ModelShape:
         return self.n_parameters + self.n_adapter_parameters
 
 
+def empty_model(folder: Path, *, dtype: str) -> PreTrainedModel:
+    """The model in a local folder, of tensors with shapes and no values."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=floating_point_type(dtype), trust_remote_code=False)
+
+
 @cache
 def shape_of(folder: Path, lora: LoraSettings, *, dtype: str) -> ModelShape:
     """The shape of the model in a local folder with an adapter.
@@ -51,9 +58,8 @@ def shape_of(folder: Path, lora: LoraSettings, *, dtype: str) -> ModelShape:
     Raises:
         AdapterMismatchError: the adapter does not fit.
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):  # tensors with shapes and no values
-        model = AutoModelForCausalLM.from_config(config, dtype=floating_point_type(dtype), trust_remote_code=False)
+    model = empty_model(folder, dtype=dtype)
+    with torch.device("meta"):
         n_parameters = model.num_parameters()
         hidden_size, head = model.config.get_text_config().hidden_size, model.get_output_embeddings()
         adapted = attach_lora(model, lora, seed=0)

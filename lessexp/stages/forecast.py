@@ -1,6 +1,7 @@
 """What a run will take, said before it starts: arithmetic, time, memory and disk.
 
     FLOP    4 N a token read forward and backward, 2 N a token read forward (`lessexp.stages.cost`)
+            what a proxy's factors take besides (`lessexp.proxies.compression.LayerReport`)
     disk    warm-up: 12 bytes for each parameter of the adapter and epoch; stores: bytes a row for each checkpoint
     memory  the weights; what is trained with gradient and moments; what autograd keeps of a batch; the logits of its
             answers (without activation checkpointing)
@@ -95,6 +96,8 @@ class Forecaster:
         """FLOP and bytes of each thing that is to be made."""
         if "warmup" in self._stages and self.experiment.shelf.lacks("warmup", self.experiment.warmup_fields):
             yield self._warmup()
+        if "proxy" in self._stages:
+            yield from self._proxy()
         if "gradients" in self._stages:
             yield from self._gradients()
         if "representations" in self._stages:
@@ -115,6 +118,16 @@ class Forecaster:
             training_flops(shape.n_adapted_parameters, int(n_tokens)),
             epochs * _BYTES_OF_STATE * shape.n_adapter_parameters,
         )
+
+    def _proxy(self) -> Iterator[tuple[float, int]]:
+        """Its factors, which take less room than the layers that they stand for."""
+        proxy, shape = self.experiment.proxy, self.shapes["selection"]
+        kinds = proxy.artifact_fields
+        flops = proxy.flops(shape.n_parameters) if kinds else {}
+        for kind, fields in kinds.items():
+            if self.experiment.shelf.lacks(kind, fields):
+                kept = 1 - self.cfg.proxy.sparsity
+                yield flops[kind], int(kept * self._weights("selection"))
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]

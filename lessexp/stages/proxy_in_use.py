@@ -13,7 +13,14 @@ from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import drawn
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, sort_by_length, split_by_tokens
-from lessexp.proxies.compression import read_compression, replace_layers, write_compression
+from lessexp.models.shape import empty_model
+from lessexp.proxies.compression import (
+    ranks_of,
+    read_compression,
+    replace_layers,
+    report_of,
+    write_compression,
+)
 from lessexp.stages.aligned_factors import aligned
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import training_flops
@@ -110,6 +117,29 @@ class ProxyInUse:
         *_, last = self.artifacts(lambda: model).values()
         return replace_layers(model, read_compression(last.folder).factors)
 
+    @property
+    def artifact_fields(self) -> dict[str, dict[str, Any]]:
+        """What determines each artifact that is built, by kind: the factors as they are made and, if so, aligned."""
+        if not self.has_factors:
+            return {}
+        made = {name: field for name, field in self.fields.items() if not name.startswith("alignment")}
+        kinds = {KIND: made, ALIGNED_KIND: self.fields} if self.is_aligned else {KIND: made}
+        return {kind: {"format": 1, "model": self.model.identity, "proxy": fields} for kind, fields in kinds.items()}
+
+    def flops(self, n_parameters: int) -> dict[str, float]:
+        """Estimated arithmetic of each artifact, from the whole model's parameters and the shapes of its layers."""
+        empty = empty_model(self.model.folder, dtype=self.model.cfg.dtype)
+        shape = {name: self.cfg[name] for name in ("sparsity", "rank_multiple")}
+        layers, ranks = ranks_of(empty, layers=list(self.cfg.layers), **shape)
+        n_tokens = 0 if self.probes is None else int(lengths_of(self.probes).sum())
+        n_positions = None if self.probes is None else n_tokens
+        reports = [report_of(name, layer, ranks[name], n_positions=n_positions) for name, layer in layers.items()]
+        found = {KIND: training_flops(n_parameters, n_tokens) + sum(report.flops for report in reports)}
+        if self.is_aligned:
+            n_tokens = self.alignment.settings.epochs * int(lengths_of(self.alignment_rows).sum())
+            found[ALIGNED_KIND] = 2 * training_flops(n_parameters, n_tokens)  # both models, differentiated once
+        return found
+
     def _made(self, load: Callable[[], nn.Module]) -> Artifact:
         """Make the factors, or take those that are there."""
 
@@ -122,18 +152,15 @@ class ProxyInUse:
                 f"{KIND}: {n_replaced} of {len(compression.layers)} layers are low-rank, "
                 f"{compression.sparsity:.1%} of their parameters are gone (asked for: {self.cfg.sparsity:.1%})"
             )
-            n_tokens = 0 if probes is None else int(lengths_of(probes).sum())
             return {
                 "n_layers": len(compression.layers),
                 "n_replaced": n_replaced,
                 "sparsity": compression.sparsity,
                 "n_rows": 0 if probes is None else len(probes),
-                "flops": training_flops(model.num_parameters(), n_tokens)
-                + sum(layer.flops for layer in compression.layers),
+                "flops": self.flops(model.num_parameters())[KIND],
             }
 
-        made = {name: field for name, field in self.fields.items() if not name.startswith("alignment")}
-        return self._build(KIND, {"format": 1, "model": self.model.identity, "proxy": made}, build)
+        return self._build(KIND, self.artifact_fields[KIND], build)
 
     def artifacts(self, load: Callable[[], nn.Module]) -> dict[str, Artifact]:
         """The factors as they were made and, if that is asked for, aligned: the last are those of the proxy.
@@ -158,15 +185,13 @@ class ProxyInUse:
                 log_folder=self.log_folder,
             )
             write_compression(folder, compression)
-            n_tokens = self.alignment.settings.epochs * int(lengths_of(rows).sum())
             return {
                 "n_rows": len(rows),
                 "fidelity_by_step": [list(measured) for measured in history],
-                "flops": 2 * training_flops(load().num_parameters(), n_tokens),  # both models, differentiated once
+                "flops": self.flops(load().num_parameters())[ALIGNED_KIND],
             }
 
-        fields = {"format": 1, "model": self.model.identity, "proxy": self.fields}
-        return {KIND: made, ALIGNED_KIND: self._build(ALIGNED_KIND, fields, build)}
+        return {KIND: made, ALIGNED_KIND: self._build(ALIGNED_KIND, self.artifact_fields[ALIGNED_KIND], build)}
 
     def _batches(self, rows: ArrowSequence[TokenizedRow]) -> list[Batch]:
         pad_token_id = self.model.tokenizer.pad_token_id

@@ -23,6 +23,7 @@ def forecast(make_experiment):
         ("selector=random",),
         ("selector=random", "finetune=full"),
         ("datastore.also=[{proj_dim:64}]",),
+        ("selector=iprox", "proxy.rank_multiple=4", "proxy.probes.n_rows=6"),
     ],
 )
 def test_a_run_takes_about_what_was_forecast(forecast, compose_config, tmp_path, overrides):
