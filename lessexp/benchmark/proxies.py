@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from lessexp.benchmark.tables import spread_text
@@ -23,6 +24,7 @@ from lessexp.reports.figure_style import COLOURS, DASHES, MARKERS, new_figure, n
 from lessexp.reports.measures import FLOP, SECONDS, costs
 from lessexp.reports.tables import new_table
 from lessexp.stages.composition import compose_config, cut_after
+from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.progress import say
 
 TOP_SHARE = "5%"  # of the pool
@@ -47,10 +49,14 @@ class StandIn:
     overrides: tuple[str, ...]
 
     def takes(self, override: str) -> bool:
-        """Whether an override of all runs is one of this run: not all have factors, and not all are aligned."""
-        if override.startswith("proxy."):
-            return self.sparsity is not None and self.name != _WITHOUT_FACTORS
-        return self.alignment != "off" or not override.startswith("alignment.")
+        """Whether an override of all runs is one of this run: not all have factors or probes, nor are all aligned."""
+        key = override.partition("=")[0]
+        return not key.startswith(("proxy.", "alignment.")) or _holds(compose_config(self.overrides), key)
+
+
+def _holds(cfg: DictConfig, key: str) -> bool:
+    absent = object()
+    return OmegaConf.select(cfg, key, default=absent) is not absent
 
 
 _WHOLE = StandIn("whole model", None, "off", ("selector=less",))
@@ -140,6 +146,9 @@ def measure(
         seeds: of the runs; whole model and stand-in always have the same.
     """
     candidates = list(stand_ins(proxies, sparsities, alignments, smaller_models))
+    for override in overrides:
+        if not any(candidate.takes(override) for candidate in candidates):
+            raise ExperimentError(f"{override}: none of the stand-ins has such a setting; leave it out or correct it")
     found: dict[StandIn, list[dict[str, float]]] = {candidate: [] for candidate in candidates}
     reached: dict[StandIn, float | None] = {}
     n_rows = 0

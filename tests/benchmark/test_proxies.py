@@ -8,6 +8,7 @@ from lessexp.benchmark import proxies
 from lessexp.data.rows import write_rows
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.linear_layers import layers_named
+from lessexp.stages.configuration import ExperimentError
 from tests.conftest import make_rows
 from tests.stages.conftest import SHRUNK
 
@@ -20,7 +21,6 @@ def overrides(tmp_path, model_folder):
     write_rows(tmp_path / "target.jsonl", make_rows(5, prefix="target", target=True))
     return [
         *SHRUNK,
-        "proxy.rank_multiple=1",
         f"model.path={model_folder}",
         f"data.paths=[{tmp_path / 'pool.jsonl'}]",
         f"target.path={tmp_path / 'target.jsonl'}",
@@ -45,8 +45,17 @@ def test_every_proxy_stands_at_every_sparsity_and_a_cut_model_is_never_aligned()
         ("small", None, "off"),
     ]
     assert [one.takes("proxy.rank_multiple=8") for one in found] == [True] * 4 + [False] * 3
+    assert [one.takes("proxy.probes.n_rows=8") for one in found] == [True] * 4 + [False] * 3
     assert [one.takes("alignment.n_rows=8") for one in found] == [False, True] * 2 + [False] * 3
+    [plain] = proxies.stand_ins(["svd"], [0.5], ["off"], [])
+    assert plain.takes("proxy.rank_multiple=8") and not plain.takes("proxy.probes.n_rows=8")
+    assert all(one.takes("proj_dim=8") for one in [*found, plain])
     assert found[1].overrides == ("selector=iprox", "proxy=ipsvd", "proxy.sparsity=0.3", "alignment=second_order")
+
+
+def test_a_setting_that_no_stand_in_has_is_refused_before_anything_runs():
+    with pytest.raises(ExperimentError, match=r"^proxy\.sparsness=1: none of the stand-ins has such a setting"):
+        measured(["proxy.sparsness=1"], proxies=["svd"], sparsities=[0.5])
 
 
 def test_a_copy_of_the_model_finds_the_same_influence_at_the_same_arithmetic(overrides, model_folder, tmp_path):
@@ -57,14 +66,22 @@ def test_a_copy_of_the_model_finds_the_same_influence_at_the_same_arithmetic(ove
     assert figures["seconds_over_whole_mean"] > 0
 
 
-def test_a_proxy_saves_the_arithmetic_of_the_parameters_that_it_lacks(overrides, model_folder):
+def test_a_proxy_saves_the_arithmetic_of_the_parameters_that_it_lacks_and_takes_that_of_its_factors(
+    overrides, model_folder
+):
+    overrides = [*overrides, "proxy.rank_multiple=1"]
     results = measured(overrides, proxies=["svd"], sparsities=[0.25, 0.75], seeds=[0, 1])
     model = load_causal_lm(model_folder, dtype="float32", device="cpu")
-    n_compressed = sum(layer.weight.numel() for layer in layers_named(model, LAYERS).values())
+    layers = layers_named(model, LAYERS).values()
+    n_compressed = sum(layer.weight.numel() for layer in layers)
+    svd_flops = sum(
+        6 * max(size) * min(size) ** 2 + 20 * min(size) ** 3 for size in (one.weight.shape for one in layers)
+    )
+    whole_flops = proxies._select(proxies._WHOLE, overrides[:-1]).costs["FLOP"]
     n_adapter = sum(16 * sum(layer.weight.shape) for layer in layers_named(model, LAYERS[:4]).values())
     n_all = model.num_parameters() + n_adapter
     for figures in results["stand_ins"]:
-        expected = 1 - figures["sparsity_reached"] * n_compressed / n_all
+        expected = 1 - figures["sparsity_reached"] * n_compressed / n_all + svd_flops / whole_flops
         assert figures["flop_over_whole_mean"] == pytest.approx(expected)
         assert figures["flop_over_whole_std"] == pytest.approx(0, abs=1e-12)
     little, much = results["stand_ins"]
