@@ -1,6 +1,7 @@
 """Finished runs of sweeps, from their folders or from a file that keeps them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,8 +100,10 @@ def _started_below(folder: Path) -> list[Path]:
     return sorted((hydra.parent for hydra in folder.rglob(".hydra")), key=_job_order)
 
 
-def _job_order(run: Path) -> tuple[str, int, str]:
-    return str(run.parent), int(run.name) if run.name.isdecimal() else -1, run.name
+def _job_order(run: Path) -> tuple[str, list[tuple[str, float]]]:
+    """By name, numbers in it by value: ``proj_dim=512`` before ``proj_dim=1024``."""
+    pieces = re.findall(r"(\D*)(\d+(?:\.\d+)?)?", run.name)
+    return str(run.parent), [(text, float(number or -1)) for text, number in pieces]
 
 
 def _settings_among(overrides: Mapping[str, str]) -> dict[str, str]:

@@ -52,3 +52,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
 @pytest.mark.parametrize("file", sorted(KEPT.glob("selectors_*.json")), ids=lambda file: file.stem)
 def test_the_kept_runs_of_this_project_can_be_read(file):
     assert all(setting.values for setting in settings_of(read_sweep([file])))
+
+
+def test_settings_that_differ_in_a_number_come_in_the_order_of_its_value(tmp_path, write_run):
+    names = ["d=512,seed=0", "d=512,seed=1", "d=2048,seed=0", "d=16384,seed=0"]
+    shares = ["share=0", "share=0.025", "share=0.1", "share=1"]
+    for name in reversed([*names, *shares]):
+        write_run(tmp_path / name, name.split(","), results())
+    assert [Path(run.place).name for run in read_sweep([tmp_path])] == [*names, *shares]
