@@ -54,7 +54,13 @@ def swept_keys(settings: Sequence[Setting]) -> list[str]:
 
 
 def _at(setting: Setting, key: str) -> float | None:
-    return swept_number(key, setting.varied[key]) if key in setting.varied else None
+    if key not in setting.varied:
+        return None
+    if key == "warmup.checkpoints" and setting.varied[key] == "null":  # all that there are
+        stores = setting.results["stages"].get("gradients", {}).get("artifacts", {})
+        n_checkpoints = stores.get("pool_gradients", {}).get("n_checkpoints")
+        return None if n_checkpoints is None else float(n_checkpoints)
+    return swept_number(key, setting.varied[key])
 
 
 def ablation_curve(settings: Sequence[Setting], measure: Measure, key: str) -> Figure:
@@ -78,7 +84,7 @@ def ablation_curve(settings: Sequence[Setting], measure: Measure, key: str) -> F
             values = list(setting.values[measure].values())
             place, name = _at(setting, key), _name_without(setting, key)
             if place is None:
-                level[name] = values
+                level[f"{name} {key}={setting.varied[key]}" if key in setting.varied else name] = values
             else:
                 lines.setdefault(name, {}).setdefault(place, []).extend(values)
     for index, (name, points) in enumerate(lines.items()):

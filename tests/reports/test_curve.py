@@ -83,3 +83,16 @@ def test_other_settings_are_lines_of_their_own():
     [axes] = ablation_curve(settings, nll_of(settings), "proj_dim").axes
     labels = [line.get_label() for line in axes.get_lines()]
     assert labels == ["less gradients=adam", "less gradients=sgd", "untrained"]
+
+
+def test_no_choice_of_checkpoints_stands_where_their_number_is_known_and_is_a_level_of_its_own_where_not():
+    choices = {"[1]": 1.0, "[1,2]": 0.8, "null": 0.7}
+    runs = [run for c, nll in choices.items() for run in runs_of("less", [nll], warmup__checkpoints=c)]
+    settings = settings_of(runs)
+    [axes] = ablation_curve(settings, nll_of(settings), "warmup.checkpoints").axes
+    assert [line.get_label() for line in axes.get_lines()] == ["less", "less warmup.checkpoints=null", "untrained"]
+    for run in runs:
+        run.results["stages"]["gradients"]["artifacts"]["pool_gradients"]["n_checkpoints"] = 4
+    [axes] = ablation_curve(settings, nll_of(settings), "warmup.checkpoints").axes
+    assert [line.get_label() for line in axes.get_lines()] == ["less", "untrained"]
+    assert list(axes.get_lines()[0].get_xdata()) == [1, 2, 4]
