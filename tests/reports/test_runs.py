@@ -49,7 +49,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
         read_sweep([tmp_path / "runs.json"])
 
 
-@pytest.mark.parametrize("file", sorted(KEPT.glob("selectors_*.json")), ids=lambda file: file.stem)
+KEPT_RUNS = sorted([*KEPT.glob("selectors_*.json"), *KEPT.glob("*/runs.json")])
+
+
+@pytest.mark.parametrize("file", KEPT_RUNS, ids=lambda file: str(file.relative_to(KEPT)))
 def test_the_kept_runs_of_this_project_can_be_read(file):
     assert all(setting.values for setting in settings_of(read_sweep([file])))
 
