@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ class StandIn:
 
     def takes(self, override: str) -> bool:
         """Whether an override of all runs is one of this run: not all have factors or probes, nor are all aligned."""
-        key = override.partition("=")[0]
-        return not key.startswith(("proxy.", "alignment.")) or _holds(compose_config(self.overrides), key)
+        key, absent = override.partition("=")[0], object()
+        if not key.startswith(("proxy.", "alignment.")):
+            return True
+        return OmegaConf.select(self._config, key, default=absent) is not absent
 
-
-def _holds(cfg: DictConfig, key: str) -> bool:
-    absent = object()
-    return OmegaConf.select(cfg, key, default=absent) is not absent
+    @cached_property
+    def _config(self) -> DictConfig:
+        return compose_config(self.overrides)
 
 
 _WHOLE = StandIn("whole model", None, "off", ("selector=less",))

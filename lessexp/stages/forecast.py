@@ -122,12 +122,10 @@ class Forecaster:
     def _proxy(self) -> Iterator[tuple[float, int]]:
         """Its factors, which take less room than the layers that they stand for."""
         proxy, shape = self.experiment.proxy, self.shapes["selection"]
-        kinds = proxy.artifact_fields
-        flops = proxy.flops(shape.n_parameters) if kinds else {}
-        for kind, fields in kinds.items():
+        for kind, fields in proxy.artifact_fields.items():
             if self.experiment.shelf.lacks(kind, fields):
                 kept = 1 - self.cfg.proxy.sparsity
-                yield flops[kind], int(kept * self._weights("selection"))
+                yield proxy.flops(kind, shape.n_parameters), int(kept * self._weights("selection"))
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]

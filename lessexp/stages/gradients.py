@@ -145,9 +145,10 @@ def _cost_of_copies(stores: Sequence[StoreInProgress], flops: float) -> dict[str
     if not flops:
         return {}
     of_donors = [read_complete(donor.store.root) for store in stores for donor in store.donors]
-    copied = [donor["record"].get("copied", {"seconds": 0.0, "flops": 0.0}) for donor in of_donors]
-    seconds = sum(donor["seconds"] + before["seconds"] for donor, before in zip(of_donors, copied, strict=True))
-    done = sum(donor["record"]["flops"] + before["flops"] for donor, before in zip(of_donors, copied, strict=True))
+    spent = [(donor["seconds"], donor["record"]["flops"]) for donor in of_donors]
+    copied = [donor["record"]["copied"] for donor in of_donors if "copied" in donor["record"]]
+    spent += [(before["seconds"], before["flops"]) for before in copied]
+    seconds, done = map(sum, zip(*spent, strict=True))
     # Stores that older code filled beside others do not tell their arithmetic.
     return {"copied": {"seconds": flops * seconds / done if done else 0.0, "flops": flops}}
 

@@ -126,19 +126,18 @@ class ProxyInUse:
         kinds = {KIND: made, ALIGNED_KIND: self.fields} if self.is_aligned else {KIND: made}
         return {kind: {"format": 1, "model": self.model.identity, "proxy": fields} for kind, fields in kinds.items()}
 
-    def flops(self, n_parameters: int) -> dict[str, float]:
-        """Estimated arithmetic of each artifact, from the whole model's parameters and the shapes of its layers."""
+    def flops(self, kind: str, n_parameters: int) -> float:
+        """Estimated arithmetic of an artifact, from the whole model's parameters and the shapes of its layers."""
+        if kind == ALIGNED_KIND:
+            n_tokens = self.alignment.settings.epochs * int(lengths_of(self.alignment_rows).sum())
+            return 2 * training_flops(n_parameters, n_tokens)  # both models, differentiated once
         empty = empty_model(self.model.folder, dtype=self.model.cfg.dtype)
         shape = {name: self.cfg[name] for name in ("sparsity", "rank_multiple")}
         layers, ranks = ranks_of(empty, layers=list(self.cfg.layers), **shape)
         n_tokens = 0 if self.probes is None else int(lengths_of(self.probes).sum())
         n_positions = None if self.probes is None else n_tokens
         reports = [report_of(name, layer, ranks[name], n_positions=n_positions) for name, layer in layers.items()]
-        found = {KIND: training_flops(n_parameters, n_tokens) + sum(report.flops for report in reports)}
-        if self.is_aligned:
-            n_tokens = self.alignment.settings.epochs * int(lengths_of(self.alignment_rows).sum())
-            found[ALIGNED_KIND] = 2 * training_flops(n_parameters, n_tokens)  # both models, differentiated once
-        return found
+        return training_flops(n_parameters, n_tokens) + sum(report.flops for report in reports)
 
     def _made(self, load: Callable[[], nn.Module]) -> Artifact:
         """Make the factors, or take those that are there."""
@@ -157,7 +156,7 @@ class ProxyInUse:
                 "n_replaced": n_replaced,
                 "sparsity": compression.sparsity,
                 "n_rows": 0 if probes is None else len(probes),
-                "flops": self.flops(model.num_parameters())[KIND],
+                "flops": self.flops(KIND, model.num_parameters()),
             }
 
         return self._build(KIND, self.artifact_fields[KIND], build)
@@ -188,7 +187,7 @@ class ProxyInUse:
             return {
                 "n_rows": len(rows),
                 "fidelity_by_step": [list(measured) for measured in history],
-                "flops": self.flops(load().num_parameters())[ALIGNED_KIND],
+                "flops": self.flops(ALIGNED_KIND, load().num_parameters()),
             }
 
         return {KIND: made, ALIGNED_KIND: self._build(ALIGNED_KIND, self.artifact_fields[ALIGNED_KIND], build)}
