@@ -11,5 +11,4 @@ def test_figures_of_the_real_model_have_their_keys_and_fit_together():
         ratio = seconds["features"]["median"] / seconds["plain"]["median"]
         assert results[f"features_over_plain{suffix}"] == ratio
         assert results[f"released_over_features{suffix}"] == seconds["released"] / seconds["features"]["median"]
-        assert results[f"released_over_features{suffix}"] > 2  # its dense projection alone takes longer
         assert 0.5 < results[f"memory_over_plain{suffix}"] < 1.5
