@@ -164,6 +164,7 @@ def _measure_proxies(options: argparse.Namespace) -> Results:
         alignments=options.alignments,
         smaller_models=options.smaller_models,
         seeds=options.seeds,
+        file=options.json,
     )
 
 

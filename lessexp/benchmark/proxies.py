@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from lessexp.benchmark.tables import spread_text
+from lessexp.files import read_json, write_json
 from lessexp.pipeline import run
 from lessexp.reports.comparison import SelectionOfRun, agreement, read_selection
 from lessexp.reports.figure_style import COLOURS, DASHES, MARKERS, new_figure, nth
@@ -31,6 +32,7 @@ from lessexp.stages.progress import say
 TOP_SHARE = "5%"  # of the pool
 _WITHOUT_FACTORS = "layer_drop"  # there is nothing in it to align
 _COUNTED_STAGES = ("proxy", "gradients")
+_FIGURES = ("spearman", "top_overlap", "seconds_over_whole", "flop_over_whole")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class StandIn:
         if not key.startswith(("proxy.", "alignment.")):
             return True
         return OmegaConf.select(self._config, key, default=absent) is not absent
+
+    def run_overrides(self, settings: Sequence[str]) -> list[str]:
+        """Of its run, out of those of all."""
+        return [*self.overrides, *filter(self.takes, settings)]
 
     @cached_property
     def _config(self) -> DictConfig:
@@ -84,8 +90,8 @@ class _Outcome:
     sparsity: float | None
 
 
-def _select(stand_in: StandIn, settings: Sequence[str]) -> _Outcome:
-    overrides = [*stand_in.overrides, *filter(stand_in.takes, settings)]
+def _select(stand_in: StandIn, settings: Sequence[str], seed: int) -> _Outcome:
+    overrides = [*stand_in.run_overrides(settings), f"seed={seed}"]
     cfg = compose_config(["logger=none", *overrides])
     cut_after(cfg, "select")
     with tempfile.TemporaryDirectory() as folder:
@@ -114,17 +120,6 @@ def _figures(whole: _Outcome, other: _Outcome) -> dict[str, float]:
     }
 
 
-def over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of every figure and, from two seeds on, its sample standard deviation."""
-    found = {}
-    for name in by_seed[0]:
-        values = [figures[name] for figures in by_seed]
-        found[f"{name}_mean"] = statistics.mean(values)
-        if len(values) > 1:
-            found[f"{name}_std"] = statistics.stdev(values)
-    return found
-
-
 def measure(
     *,
     overrides: Sequence[str],
@@ -133,8 +128,9 @@ def measure(
     alignments: Sequence[str],
     smaller_models: Sequence[str],
     seeds: Sequence[int],
+    file: Path | None = None,
 ) -> dict[str, Any]:
-    """Agreement with the whole model's scores, and cost over its, by stand-in.
+    """Agreement with the whole model's scores, and cost over its, by stand-in and seed.
 
     Costs are those of making the stand-in and of all gradients of pool and target; what was reused counts as if it had
     been built. Warm-ups do not count, on neither side.
@@ -146,58 +142,91 @@ def measure(
         alignments: options of the group ``alignment``.
         smaller_models: folders of models that select as they are (LESS-T).
         seeds: of the runs; whole model and stand-in always have the same.
+        file: what it holds is not measured again, and is among the figures; each new one is added at once.
+
+    Returns:
+        ``measurements``, each with what names its stand-in, the overrides and the seed of its run, and its figures.
     """
     candidates = list(stand_ins(proxies, sparsities, alignments, smaller_models))
     for override in overrides:
         if not any(candidate.takes(override) for candidate in candidates):
             raise ExperimentError(f"{override}: none of the stand-ins has such a setting; leave it out or correct it")
-    found: dict[StandIn, list[dict[str, float]]] = {candidate: [] for candidate in candidates}
-    reached: dict[StandIn, float | None] = {}
-    n_rows = 0
+    measurements = read_json(file)["measurements"] if file and file.is_file() else []
+    known = {(*one["overrides"], one["seed"]) for one in measurements}
     for seed in seeds:
-        settings = [*overrides, f"seed={seed}"]
-        whole = _select(_WHOLE, settings)
-        n_rows = len(whole.selection.scores)
-        for candidate in candidates:
-            outcome = _select(candidate, settings)
-            found[candidate].append(_figures(whole, outcome))
-            reached[candidate] = outcome.sparsity
-    return {
-        "overrides": list(overrides),
-        "seeds": list(seeds),
-        "n_rows": n_rows,
-        "stand_ins": [
-            {
-                "name": candidate.name,
-                "sparsity": candidate.sparsity,
-                "sparsity_reached": reached[candidate],
-                "alignment": candidate.alignment,
-                "by_seed": by_seed,
-            }
-            | over_seeds(by_seed)
-            for candidate, by_seed in found.items()
-        ],
-    }
+        missing = [one for one in candidates if (*one.run_overrides(overrides), seed) not in known]
+        if not missing:
+            continue
+        whole = _select(_WHOLE, overrides, seed)
+        for candidate in missing:
+            outcome = _select(candidate, overrides, seed)
+            measurements.append(
+                {
+                    "name": candidate.name,
+                    "sparsity": candidate.sparsity,
+                    "sparsity_reached": outcome.sparsity,
+                    "alignment": candidate.alignment,
+                    "overrides": candidate.run_overrides(overrides),
+                    "seed": seed,
+                    "n_rows": len(whole.selection.scores),
+                }
+                | _figures(whole, outcome)
+            )
+            if file:
+                write_json(file, {"measurements": measurements})
+    return {"measurements": measurements}
+
+
+def over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every figure and, from two seeds on, its sample standard deviation."""
+    found = {}
+    for name in by_seed[0]:
+        values = [figures[name] for figures in by_seed]
+        found[f"{name}_mean"] = statistics.mean(values)
+        if len(values) > 1:
+            found[f"{name}_std"] = statistics.stdev(values)
+    return found
+
+
+def by_stand_in(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Figures over the seeds of each stand-in, by proxy, alignment and sparsity, smaller models last."""
+    runs: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for one in measurements:
+        runs.setdefault(tuple(one["overrides"]), []).append(one)
+    names = list(dict.fromkeys(one["name"] for one in measurements))
+    found = [
+        {key: by_seed[0][key] for key in ("name", "sparsity", "sparsity_reached", "alignment", "n_rows")}
+        | {"n_seeds": len(by_seed)}
+        | over_seeds([{name: one[name] for name in _FIGURES} for one in by_seed])
+        for by_seed in runs.values()
+    ]
+    return sorted(
+        found,
+        key=lambda one: (one["sparsity"] is None, names.index(one["name"]), one["alignment"], one["sparsity"] or 0.0),
+    )
 
 
 def tables(results: Mapping[str, Any]) -> Iterator[Table]:
     """A line a stand-in."""
     table = new_table(
-        f"Influence on {results['n_rows']:,} pool rows beside the whole model's, {len(results['seeds'])} seeds",
+        "Influence beside the whole model's",
         "stand-in",
         "ρ",
         "ρ reached",
         "alignment",
+        "pool rows",
+        "seeds",
         "Spearman",
         "overlap of the top 5 %",
         "seconds",
         "FLOP",
     )
-    for figures in results["stand_ins"]:
+    for figures in by_stand_in(results["measurements"]):
         table.add_row(
             figures["name"],
             *("" if figures[key] is None else f"{figures[key]:.2f}" for key in ("sparsity", "sparsity_reached")),
             figures["alignment"],
+            *(f"{figures[key]:,}" for key in ("n_rows", "n_seeds")),
             *(spread_text(figures, name, 3) for name in ("spearman", "top_overlap")),
             *(spread_text(figures, name, 2) for name in ("seconds_over_whole", "flop_over_whole")),
         )
@@ -207,7 +236,7 @@ def tables(results: Mapping[str, Any]) -> Iterator[Table]:
 def plot(results: Mapping[str, Any], path: Path) -> None:
     """Spearman over sparsity, a line for each proxy and alignment; a smaller model is a level."""
     figure = new_figure()
-    _draw(figure, results["stand_ins"])
+    _draw(figure, by_stand_in(results["measurements"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

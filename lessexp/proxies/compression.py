@@ -3,18 +3,18 @@
 ``factors.safetensors`` holds ``<layer>.up`` and ``<layer>.down``, ``report.json`` one record a layer.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lessexp.files import write_json, written_whole
+from lessexp.files import read_json, write_json, written_whole
 from lessexp.models.linear_layers import layers_named
+from lessexp.models.tensor_files import read_tensors
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import LowRankLinear
 from lessexp.proxies.rank import rank_for_sparsity, reached_sparsity
@@ -131,9 +131,14 @@ def write_compression(folder: Path, compression: Compression) -> None:
 
 
 def read_compression(folder: Path) -> Compression:
-    """Read what `write_compression` wrote."""
-    tensors = load_file(folder / FACTORS_FILE)
-    layers = [LayerReport(**layer) for layer in json.loads((folder / REPORT_FILE).read_text())["layers"]]
+    """Read what `write_compression` wrote.
+
+    Raises:
+        MissingFileError: one of both files is not there.
+        DamagedFileError: one of both cannot be read.
+    """
+    tensors = read_tensors(folder / FACTORS_FILE)
+    layers = [LayerReport(**layer) for layer in read_json(folder / REPORT_FILE)["layers"]]
     names = [layer.name for layer in layers if layer.rank is not None]
     return Compression({name: Factors(tensors[f"{name}.up"], tensors[f"{name}.down"]) for name in names}, layers)
 

@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 
 import pytest
@@ -30,7 +31,7 @@ def overrides(tmp_path, model_folder):
 
 def measured(overrides, **settings):
     nothing = {"proxies": [], "sparsities": [], "alignments": ["off"], "smaller_models": [], "seeds": [0]}
-    return proxies.measure(overrides=overrides, **nothing | settings)
+    return proxies.measure(overrides=overrides, **nothing | settings)["measurements"]
 
 
 def test_every_proxy_stands_at_every_sparsity_and_a_cut_model_is_never_aligned():
@@ -60,34 +61,51 @@ def test_a_setting_that_no_stand_in_has_is_refused_before_anything_runs():
 
 def test_a_copy_of_the_model_finds_the_same_influence_at_the_same_arithmetic(overrides, model_folder, tmp_path):
     copy = shutil.copytree(model_folder, tmp_path / "copy")
-    [figures] = measured(overrides, smaller_models=[str(copy)])["stand_ins"]
-    assert figures["spearman_mean"] == pytest.approx(1)
-    assert figures["top_overlap_mean"] == figures["flop_over_whole_mean"] == 1
-    assert figures["seconds_over_whole_mean"] > 0
+    [figures] = measured(overrides, smaller_models=[str(copy)])
+    assert figures["spearman"] == pytest.approx(1)
+    assert figures["top_overlap"] == figures["flop_over_whole"] == 1
+    assert figures["seconds_over_whole"] > 0
 
 
 def test_a_proxy_saves_the_arithmetic_of_the_parameters_that_it_lacks_and_takes_that_of_its_factors(
     overrides, model_folder
 ):
     overrides = [*overrides, "proxy.rank_multiple=1"]
-    results = measured(overrides, proxies=["svd"], sparsities=[0.25, 0.75], seeds=[0, 1])
+    measurements = measured(overrides, proxies=["svd"], sparsities=[0.25, 0.75], seeds=[0, 1])
     model = load_causal_lm(model_folder, dtype="float32", device="cpu")
     layers = layers_named(model, LAYERS).values()
     n_compressed = sum(layer.weight.numel() for layer in layers)
     svd_flops = sum(
         6 * max(size) * min(size) ** 2 + 20 * min(size) ** 3 for size in (one.weight.shape for one in layers)
     )
-    whole_flops = proxies._select(proxies._WHOLE, overrides[:-1]).costs["FLOP"]
+    whole_flops = proxies._select(proxies._WHOLE, overrides, 0).costs["FLOP"]
     n_adapter = sum(16 * sum(layer.weight.shape) for layer in layers_named(model, LAYERS[:4]).values())
     n_all = model.num_parameters() + n_adapter
-    for figures in results["stand_ins"]:
+    for figures in measurements:
         expected = 1 - figures["sparsity_reached"] * n_compressed / n_all + svd_flops / whole_flops
-        assert figures["flop_over_whole_mean"] == pytest.approx(expected)
-        assert figures["flop_over_whole_std"] == pytest.approx(0, abs=1e-12)
-    little, much = results["stand_ins"]
+        assert figures["flop_over_whole"] == pytest.approx(expected)
+        assert figures["n_rows"] == 40
+    assert [figures["seed"] for figures in measurements] == [0, 0, 1, 1]
+    little, much = proxies.by_stand_in(measurements)
     assert 1 > little["spearman_mean"] > much["spearman_mean"]
+    assert little["flop_over_whole_std"] == pytest.approx(0, abs=1e-12)
     assert [figures["sparsity_reached"] for figures in (little, much)] == pytest.approx([0.25, 0.75], abs=0.03)
-    assert (results["n_rows"], results["seeds"], len(little["by_seed"])) == (40, [0, 1], 2)
+
+
+def test_what_a_file_holds_is_not_measured_again_and_stands_beside_what_is_new(overrides, tmp_path, monkeypatch):
+    overrides, file = [*overrides, "proxy.rank_multiple=1"], tmp_path / "figures.json"
+    first = measured(overrides, proxies=["svd"], sparsities=[0.5], file=file)
+    ran = []
+    select = proxies._select
+    monkeypatch.setattr(proxies, "_select", lambda one, settings, seed: ran.append(one) or select(one, settings, seed))
+    assert measured(overrides, proxies=["svd"], sparsities=[0.5], file=file) == first and ran == []
+    both = measured(overrides, proxies=["svd"], sparsities=[0.5, 0.75], file=file)
+    assert [one.sparsity for one in ran] == [None, 0.75]
+    assert both[:1] == first and both[1]["sparsity"] == 0.75
+    assert json.loads(file.read_text()) == {"measurements": both}
+    other = measured([*overrides, "proj_dim=8"], proxies=["svd"], sparsities=[0.5], file=file)
+    assert other[:2] == both and "proj_dim=8" in other[2]["overrides"]
+    assert [figures["n_seeds"] for figures in proxies.by_stand_in(other)] == [1, 1, 1]
 
 
 def test_figures_over_seeds_are_mean_and_sample_deviation_and_a_single_one_has_none():
@@ -98,23 +116,18 @@ def test_figures_over_seeds_are_mean_and_sample_deviation_and_a_single_one_has_n
 
 
 RESULTS = {
-    "n_rows": 1200,
-    "seeds": [0, 1],
-    "stand_ins": [
-        {"name": name, "sparsity": sparsity, "sparsity_reached": sparsity, "alignment": alignment}
-        | proxies.over_seeds(
-            [
-                {"spearman": value + seed / 100, "top_overlap": 0.5, "seconds_over_whole": 0.8, "flop_over_whole": 0.7}
-                for seed in (0, 1)
-            ]
-        )
+    "measurements": [
+        {"name": name, "sparsity": sparsity, "sparsity_reached": sparsity, "alignment": alignment, "n_rows": 1200}
+        | {"overrides": [f"proxy={name}", f"proxy.sparsity={sparsity}", f"alignment={alignment}"], "seed": seed}
+        | {"spearman": value + seed / 100, "top_overlap": 0.5, "seconds_over_whole": 0.8, "flop_over_whole": 0.7}
+        for seed in (0, 1)
         for name, sparsity, alignment, value in (
-            ("ipsvd", 0.3, "off", 0.9),
-            ("ipsvd", 0.7, "off", 0.7),
             ("ipsvd", 0.3, "second_order", 0.95),
             ("small", None, "off", 0.4),
+            ("ipsvd", 0.7, "off", 0.7),
+            ("ipsvd", 0.3, "off", 0.9),
         )
-    ],
+    ]
 }
 
 
@@ -123,11 +136,10 @@ def test_the_table_has_a_line_a_stand_in():
     for table in proxies.tables(RESULTS):
         console.print(table)
     lines = console.file.getvalue().splitlines()
-    assert "1,200 pool rows" in lines[0]
-    assert "2 seeds" in lines[0]
     [aligned] = [line for line in lines if "second_order" in line]
     assert [cell.strip() for cell in aligned.strip("│").split("│")] == [
-        *("ipsvd", "0.30", "0.30", "second_order", "0.955 ± 0.007", "0.500 ± 0.000", "0.80 ± 0.00", "0.70 ± 0.00")
+        *("ipsvd", "0.30", "0.30", "second_order", "1,200", "2"),
+        *("0.955 ± 0.007", "0.500 ± 0.000", "0.80 ± 0.00", "0.70 ± 0.00"),
     ]
     [small] = [line for line in lines if "small" in line]
     assert [cell.strip() for cell in small.strip("│").split("│")][:4] == ["small", "", "", "off"]
@@ -137,7 +149,7 @@ def test_the_plot_has_a_line_a_proxy_and_a_level_a_smaller_model(tmp_path):
     from matplotlib.figure import Figure
 
     figure = Figure()
-    proxies._draw(figure, RESULTS["stand_ins"])
+    proxies._draw(figure, proxies.by_stand_in(RESULTS["measurements"]))
     [axes] = figure.axes
     assert axes.get_legend_handles_labels()[1] == ["small", "ipsvd", "ipsvd, second_order"]
     proxies.plot(RESULTS, tmp_path / "new" / "proxies.png")
