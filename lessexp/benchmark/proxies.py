@@ -31,8 +31,11 @@ from lessexp.stages.progress import say
 
 TOP_SHARE = "5%"  # of the pool
 _WITHOUT_FACTORS = "layer_drop"  # there is nothing in it to align
-_COUNTED_STAGES = ("proxy", "gradients")
-_FIGURES = ("spearman", "top_overlap", "seconds_over_whole", "flop_over_whole")
+_MAKING, _GRADIENTS = "proxy", "gradients"  # stages whose cost counts
+_FIGURES = (
+    *("spearman", "top_overlap", "seconds_over_whole", "flop_over_whole"),
+    *("gradient_seconds_over_whole", "gradient_flop_over_whole"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def stand_ins(
 class _Outcome:
     selection: SelectionOfRun
     costs: dict[str, float]
+    gradient_costs: dict[str, float]
     sparsity: float | None
 
 
@@ -99,13 +103,14 @@ def _select(stand_in: StandIn, settings: Sequence[str], seed: int) -> _Outcome:
         run(cfg, Path(folder))
         records = {
             name: json.loads(file.read_text())
-            for name in _COUNTED_STAGES
+            for name in (_MAKING, _GRADIENTS)
             if (file := Path(folder, "stages", f"{name}.json")).is_file()
         }
-        made = records.get("proxy", {}).get("artifacts", {}).get("proxy")
+        made = records.get(_MAKING, {}).get("artifacts", {}).get("proxy")
         return _Outcome(
             read_selection(Path(folder), " ".join(overrides)),
             costs({"stages": records}),
+            costs({"stages": {_GRADIENTS: records[_GRADIENTS]}}),
             None if made is None else made["sparsity"],
         )
 
@@ -117,6 +122,8 @@ def _figures(whole: _Outcome, other: _Outcome) -> dict[str, float]:
         "top_overlap": agreed["top_overlap"][TOP_SHARE],
         "seconds_over_whole": other.costs[SECONDS] / whole.costs[SECONDS],
         "flop_over_whole": other.costs[FLOP] / whole.costs[FLOP],
+        "gradient_seconds_over_whole": other.gradient_costs[SECONDS] / whole.gradient_costs[SECONDS],
+        "gradient_flop_over_whole": other.gradient_costs[FLOP] / whole.gradient_costs[FLOP],
     }
 
 
@@ -133,7 +140,8 @@ def measure(
     """Agreement with the whole model's scores, and cost over its, by stand-in and seed.
 
     Costs are those of making the stand-in and of all gradients of pool and target; what was reused counts as if it had
-    been built. Warm-ups do not count, on neither side.
+    been built. Warm-ups do not count, on neither side. The larger the pool, the nearer they come to those of the
+    gradients alone, which are given too.
 
     Args:
         overrides: of every run; those of ``proxy`` of the low-rank proxies only, those of ``alignment`` of the aligned.
@@ -219,7 +227,9 @@ def tables(results: Mapping[str, Any]) -> Iterator[Table]:
         "Spearman",
         "overlap of the top 5 %",
         "seconds",
+        "of them gradients",
         "FLOP",
+        "of them gradients",
     )
     for figures in by_stand_in(results["measurements"]):
         table.add_row(
@@ -228,7 +238,11 @@ def tables(results: Mapping[str, Any]) -> Iterator[Table]:
             figures["alignment"],
             *(f"{figures[key]:,}" for key in ("n_rows", "n_seeds")),
             *(spread_text(figures, name, 3) for name in ("spearman", "top_overlap")),
-            *(spread_text(figures, name, 2) for name in ("seconds_over_whole", "flop_over_whole")),
+            *(
+                spread_text(figures, f"{prefix}{cost}_over_whole", 2)
+                for cost in ("seconds", "flop")
+                for prefix in ("", "gradient_")
+            ),
         )
     yield table
 
