@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from safetensors import SafetensorError
@@ -33,7 +33,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         yield partial
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_whole(path)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         code = _error_number(error)
@@ -42,6 +42,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         _remove(partial)
+
+
+def remove_whole(path: Path) -> None:
+    """Let a folder disappear whole or not at all, so that a process killed meanwhile leaves no part under its name."""
+    doomed = path.with_name(path.name + ".removed.partial")
+    _remove(doomed)  # of a process that was killed
+    path.rename(doomed)
+    _remove(doomed)
+
+
+def is_within(name: str) -> bool:
+    """Whether a relative path, as a record holds it, stays within the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,6 @@ damaged and the ``COMPLETE`` that vouches for it, so that the next run builds th
 import argparse
 import contextlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lessexp.errors import UserError
-from lessexp.files import sha256_of
+from lessexp.files import is_within, remove_whole, sha256_of
 
 COMPLETE = "COMPLETE"
 _EPOCH = "epoch="
@@ -43,7 +42,10 @@ def read_complete(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / COMPLETE).read_bytes())
     except ValueError as error:
         raise _damage(folder, [COMPLETE]) from error
-    if not (isinstance(record, dict) and {"seconds", "record"} <= record.keys()):
+    if not (isinstance(record, dict) and {"seconds", "record", "sha256"} <= record.keys()):
+        raise _damage(folder, [COMPLETE])
+    hashes = record["sha256"]
+    if not (isinstance(hashes, dict) and all(is_within(name) for name in hashes)):  # repair deletes what it names
         raise _damage(folder, [COMPLETE])
     return record
 
@@ -54,7 +56,7 @@ def damaged_files(folder: Path) -> list[str]:
     Raises:
         DamageError: the record of what was written is itself damaged.
     """
-    written: dict[str, str] = read_complete(folder).get("sha256", {})
+    written: dict[str, str] = read_complete(folder)["sha256"]
     return [
         name for name, sha256 in written.items() if not (folder / name).is_file() or sha256_of(folder / name) != sha256
     ]
@@ -106,7 +108,7 @@ def repair(folder: Path) -> list[str]:
             doomed += [name for name, epoch in there.items() if epoch is not None and epoch >= first_epoch]
         for name in doomed:
             if (folder / name).is_dir():
-                shutil.rmtree(folder / name)
+                remove_whole(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
         if damaged:

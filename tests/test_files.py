@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from lessexp.errors import DamagedFileError, MissingFileError
-from lessexp.files import read_json, sha256_of, sha256_of_all, write_json, written_whole
+from lessexp.files import read_json, remove_whole, sha256_of, sha256_of_all, write_json, written_whole
 from tests.hostile import damaged, json_values
 
 
@@ -45,6 +45,22 @@ def test_a_folder_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
         assert (tmp_path / "adapter" / "old").exists()
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_a_folder_disappears_whole_or_not_at_all(tmp_path, monkeypatch):
+    def killed(path):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "epochs"
+    (folder / "epoch=1").mkdir(parents=True)
+    (folder / "epoch=1" / "weights").write_text("1")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("lessexp.files.shutil.rmtree", killed)
+        remove_whole(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    remove_whole(folder)
+    assert list(tmp_path.iterdir()) == [], "what a killed process left goes too"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_after_a_repair_only_what_was_damaged_is_built_anew(tmp_path, damaged, r
     assert build(folder).reused
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"record": {}}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"record": {}}', '{"seconds": 0, "record": {}}', "\x00"])
 def test_a_record_that_cannot_be_read_is_named_and_deleted_by_a_repair(tmp_path, text):
     folder = build(tmp_path / "key").folder
     (folder / "COMPLETE").write_text(text)
@@ -134,9 +134,14 @@ def test_an_artifact_that_a_run_is_using_is_not_repaired(tmp_path):
     assert (folder / "a/shard-0").exists()
 
 
-def test_an_artifact_of_before_hashes_were_taken_passes(tmp_path):
+def test_a_record_that_names_what_lies_elsewhere_deletes_nothing_there(tmp_path):
     folder = build(tmp_path / "key").folder
-    record = read_complete(folder)
-    del record["sha256"]
-    (folder / "COMPLETE").write_text(json.dumps(record))
-    assert build(folder).reused
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in (str(elsewhere), "../elsewhere", ""):
+        record = {"seconds": 0, "record": {}, "sha256": {name: "0"}}
+        (folder / "COMPLETE").write_text(json.dumps(record))
+        with pytest.raises(DamageError, match="damaged or missing: COMPLETE;"):
+            read_complete(folder)
+        assert repair(folder) == ["COMPLETE"]
+        assert elsewhere.is_dir() and (folder / "a/shard-0").exists()

@@ -11,7 +11,7 @@ from typing import Any
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.rows import Row, fingerprint
 from lessexp.data.source import RowFiles
-from lessexp.files import written_whole
+from lessexp.files import remove_whole, written_whole
 from lessexp.stages.configuration import plain, training_fields
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.training import train_epochs
@@ -54,7 +54,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
             with written_whole(folder / tuning.folder_name) as partial:
                 copy_trained(checkpoints_in(epochs)[-1], partial)
                 tuning.complete(partial, experiment.model)
-            shutil.rmtree(epochs)
+            remove_whole(epochs)
         return {"flops": flops}
 
     fields = _fields(experiment, selected)
