@@ -12,13 +12,14 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import fsspec
 
 from lessexp.errors import UserError
+from lessexp.files import is_within
 from lessexp.locks import taking_turns
-from lessexp.wholeness import COMPLETE
+from lessexp.wholeness import COMPLETE, DamageError, check_whole, damaged_files
 
 _LIST = "FILES.json"
 _UNFINISHED = ".partial"
@@ -74,7 +75,7 @@ class Mirror:
                 return {}
         try:
             there = json.loads(content)
-            if all(isinstance(size, int) and _is_within(name) for name, size in there.items()):
+            if all(isinstance(size, int) and is_within(name) for name, size in there.items()):
                 return there
         except (ValueError, AttributeError, RecursionError):
             pass
@@ -113,13 +114,36 @@ class Mirror:
         if not missing:
             return
         announce(f"fetching {len(missing)} files of {self._address(folder, '')}")
-        for name in sorted(missing, key=lambda name: name == COMPLETE):  # which vouches for the others
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(target.name + _UNFINISHED)
-            with self._store(self._address(folder, name)) as (store, path):
-                store.get_file(path, str(partial))
-            partial.replace(target)
+        for name in missing:
+            if name != COMPLETE:
+                self._get(folder, name)
+        if COMPLETE in missing:
+            self._get_complete(folder)
+
+    def _get(self, folder: Path, name: str) -> Path:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + _UNFINISHED)
+        with self._store(self._address(folder, name)) as (store, path):
+            store.get_file(path, str(partial))
+        return partial.replace(target)
+
+    def _get_complete(self, folder: Path) -> None:
+        """Fetch what vouches for the other files, and again those that have the size it says but another content.
+
+        Raises:
+            MirrorError: a file is damaged there.
+        """
+        complete = self._get(folder, COMPLETE)
+        try:
+            for name in damaged_files(folder):
+                self._get(folder, name)
+            check_whole(folder)
+        except DamageError as error:
+            complete.unlink()  # what is here is no finished artifact
+            raise MirrorError(
+                f"{self._address(folder, '')}: damaged there; delete it, and the artifact is built and sent again"
+            ) from error
 
     @contextlib.contextmanager
     def kept(self, folders: Sequence[Path], announce: Callable[[str], None]) -> Iterator[None]:
@@ -150,12 +174,19 @@ class Mirror:
             thread.start()
         try:
             yield
-        finally:
-            done.set()
-            if senders:
-                thread.join()
-                for sender in senders:
-                    sender.send()
+        except BaseException:
+            with contextlib.suppress(MirrorError):  # what stopped the block is what is to be told
+                self._send_last(senders, done, thread)
+            raise
+        self._send_last(senders, done, thread)
+
+    @staticmethod
+    def _send_last(senders: "Sequence[_Sender]", done: threading.Event, thread: threading.Thread) -> None:
+        done.set()
+        if senders:
+            thread.join()
+        for sender in senders:
+            sender.send()
 
 
 class _Sender:
@@ -197,11 +228,6 @@ class _Sender:
             self._listed = there
         for name in gone:
             self.mirror._remove(self.folder, name)
-
-
-def _is_within(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _has_size(path: Path, size: int) -> bool:

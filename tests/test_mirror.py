@@ -113,6 +113,39 @@ def test_a_file_that_was_cut_off_on_its_way_is_fetched_again(bucket, tmp_path):
     assert half.read_bytes() == b"abc"
 
 
+def test_a_file_of_the_same_size_but_another_content_is_fetched_again(bucket, tmp_path):
+    build(Mirror(bucket, tmp_path / "one"), whole)
+    other = tmp_path / "two" / "warmup" / "key" / "epoch=1" / "weights"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"xyz")
+    build(Mirror(bucket, tmp_path / "two"), whole)
+    assert other.read_bytes() == b"abc"
+
+
+def test_a_file_that_is_damaged_in_the_store_is_named_and_nothing_here_passes_as_finished(bucket, tmp_path):
+    build(Mirror(bucket, tmp_path / "one"), whole)
+    store, path = fsspec.core.url_to_fs(f"{bucket}/warmup/key/epoch=1/weights")
+    store.pipe_file(path, b"xyz")
+    with pytest.raises(MirrorError, match=rf"^{bucket}/warmup/key/: damaged there; delete it"):
+        build(Mirror(bucket, tmp_path / "two"), whole)
+    assert not (tmp_path / "two" / "warmup" / "key" / "COMPLETE").exists()
+
+
+def test_what_stopped_a_build_is_told_even_if_the_store_then_refuses(tmp_path, monkeypatch):
+    mirror = Mirror(f"memory://{uuid.uuid4()}", tmp_path / "one")
+
+    def refuse(*args):
+        raise MirrorError("refused")
+
+    def stopped(folder):
+        whole(folder)
+        monkeypatch.setattr(Mirror, "_put", refuse)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(mirror, stopped)
+
+
 def test_an_artifact_that_was_built_here_alone_is_sent(bucket, tmp_path):
     Shelf(tmp_path / "one").build("warmup", {"seed": 0}, whole)
     shelf = Shelf(tmp_path / "one", Mirror(bucket, tmp_path / "one"))
