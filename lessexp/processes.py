@@ -24,6 +24,7 @@ from lessexp.interruption import Stopped
 
 Item = TypeVar("Item")
 _SLURM_SIZE = "SLURM_STEP_NUM_TASKS"  # srun sets it; a batch script's own SLURM_NTASKS starts nothing
+_SECONDS_FOR_A_SHARD = 3600  # torchrun kills a process that a signal has not ended by then; by itself after 30
 _WAITING = timedelta(days=7)  # for a leader that scores or evaluates; launchers end all processes when one fails
 
 
@@ -133,7 +134,7 @@ def joined() -> Iterator[Team]:
         slurm = SLURMEnvironment()
         os.environ.setdefault("MASTER_ADDR", slurm.main_address)
         os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # trainer.device=cpu stays possible
     torch.distributed.init_process_group(backend, rank=rank, world_size=size, timeout=_WAITING)
     try:
         yield Team(rank, size, local_rank, local_size, torch.distributed.new_group(backend="gloo", timeout=_WAITING))
@@ -170,10 +171,13 @@ def start_workers(run_folder: Path, n: int) -> None:
         ProcessError: one of them failed; what went wrong is on the terminal.
         Stopped: a signal came, and they have ended.
     """
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n))} | os.environ
+    defaults = {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n)),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SECONDS_FOR_A_SHARD),
+    }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
     command += ["-m", "lessexp.worker", str(run_folder)]
-    process = subprocess.Popen(command, env=threads)
+    process = subprocess.Popen(command, env=defaults | os.environ)
     stopped = None
     while process.poll() is None:
         try:

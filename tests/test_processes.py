@@ -2,9 +2,10 @@ import json
 import time
 
 import pytest
+import torch
 
 from lessexp import processes
-from lessexp.processes import ALONE, ProcessError, Team, device_of, n_to_start
+from lessexp.processes import ALONE, ProcessError, Team, device_of, joined, n_to_start
 from tests.teams import run_team
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -71,6 +72,19 @@ def test_machines_with_different_numbers_of_processes_are_refused(monkeypatch):
         monkeypatch.setenv(name, str(value))
     with pytest.raises(ProcessError, match="3 processes do not spread evenly over machines of 2"), processes.joined():
         pass
+
+
+def test_a_team_on_a_machine_with_gpus_can_meet_on_the_cpu_too(monkeypatch):
+    asked = []
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: asked.append(backend))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda backend, **_: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with joined():
+        pass
+    assert asked == ["cpu:gloo,cuda:nccl"]
 
 
 def test_each_of_several_processes_has_a_gpu_of_its_own():
