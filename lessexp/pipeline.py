@@ -1,11 +1,12 @@
 """The stages of a run in their order, each measured."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lessexp.artifacts import Artifact
 from lessexp.data.counts import count_warnings
@@ -15,9 +16,10 @@ from lessexp.reports import tracking
 from lessexp.reports.results import overrides_of
 from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
 from lessexp.stages.artifact_paths import set_artifact_paths
+from lessexp.stages.composition import settings_file
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
-from lessexp.stages.credentials import refuse_credentials_in
+from lessexp.stages.credentials import CredentialError, refuse_credentials_in
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.finished import is_finished
 from lessexp.stages.forecast import announce_forecast
@@ -62,9 +64,10 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
 
 def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
     experiment = Experiment(cfg, run_folder, team)
-    if is_finished(cfg, run_folder):
+    if team.from_leader(team.is_leader and is_finished(cfg, run_folder)):
         say(f"{run_folder} is finished and stays as it is")
         return experiment
+    _refuse_written_credentials(cfg, run_folder)
     preflight(experiment)
     refuse_credentials_in(plain(cfg))
     set_artifact_paths(experiment)
@@ -84,6 +87,15 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
                 _run_stage(name, experiment)
         team.meet()
     return experiment
+
+
+def _refuse_written_credentials(cfg: DictConfig, run_folder: Path) -> None:
+    """Check the settings as they stand; if a file has brought a token into them, what Hydra wrote of it goes."""
+    try:
+        refuse_credentials_in(OmegaConf.to_container(cfg))
+    except CredentialError:
+        shutil.rmtree(settings_file(run_folder).parent, ignore_errors=True)
+        raise
 
 
 def _run_stage(name: str, experiment: Experiment) -> None:

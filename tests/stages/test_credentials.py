@@ -3,6 +3,7 @@ import pytest
 from lessexp.stages.composition import compose_config as compose_like_run_py
 from lessexp.stages.credentials import CredentialError, refuse_credentials, refuse_credentials_in
 from tests.hostile import files_under
+from tests.stages.conftest import SHRUNK
 from tests.test_run import places, run_py  # noqa: F401  (a fixture)
 
 SECRET = "local-0123456789abcdef-sentinel"
@@ -56,8 +57,6 @@ def test_settings_are_searched_to_their_ends_and_the_key_is_named():
 
 @pytest.mark.parametrize("logger", ["csv", "wandb"])
 def test_no_file_of_a_run_holds_a_key_of_the_environment(places, tmp_path, logger):  # noqa: F811
-    from tests.stages.conftest import SHRUNK
-
     options = [option for option in SHRUNK if not option.startswith("logger")]
     done = run_py(tmp_path / "out", *options, *places, f"logger={logger}", WANDB_MODE="offline")
     assert done.returncode == 0, done.stderr
@@ -66,6 +65,17 @@ def test_no_file_of_a_run_holds_a_key_of_the_environment(places, tmp_path, logge
     assert {path.name for path in found} >= {"results.json", "report.html", "config.yaml", "hydra.yaml", "COMPLETE"}
     assert any(path.suffix == ".wandb" for path in found) == (logger == "wandb")
     assert [path for path in found if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_a_token_in_a_users_file_is_written_nowhere_else(places, tmp_path):  # noqa: F811
+    mine = tmp_path / "mine" / "note" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(f"about: [{SECRET}]\n")
+    done = run_py(tmp_path / "out", "-cd", str(tmp_path / "mine"), "+note=mine", *SHRUNK, *places)
+    assert done.returncode == 1
+    assert "Error: note.about holds a key or token" in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert [path for path in files_under(tmp_path) if SECRET.encode() in path.read_bytes()] == [mine]
 
 
 def test_a_token_on_the_command_line_is_written_nowhere(places, tmp_path):  # noqa: F811
