@@ -154,7 +154,8 @@ def _timed(
     for order, record in zip(orders, records, strict=True):
         built = Artifact(order.folder, order.folder.name, False, seconds(order), record)
         if team.is_leader:
-            complete = {"seconds": built.seconds, "record": record, "sha256": hashes_in(order.folder)}
+            complete = {"seconds": built.seconds, "processes": team.size, "record": record}
+            complete["sha256"] = hashes_in(order.folder)
             write_json(order.folder / COMPLETE, complete)
         artifacts[order.folder] = built
     team.meet()

@@ -13,10 +13,11 @@ Artifacts that are there cost nothing. Answers that a benchmark lets the models 
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -29,7 +30,7 @@ from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.shape import ModelShape, shape_of
 from lessexp.reports.tables import with_unit
 from lessexp.stages.configuration import ExperimentError, lora_settings
-from lessexp.stages.cost import forward_flops, training_flops
+from lessexp.stages.cost import bytes_in, forward_flops, training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 from lessexp.wholeness import COMPLETE, read_complete
@@ -114,10 +115,15 @@ class Forecaster:
             return 0.0, 0
         shape, epochs = self.shapes["selection"], self.cfg.warmup.training.epochs
         n_tokens = self.cfg.warmup.fraction * _n_tokens(self.experiment.tokenized_pool) * epochs
+        n_bytes = epochs * _BYTES_OF_STATE * shape.n_adapter_parameters
         return (
             training_flops(shape.n_adapted_parameters, int(n_tokens)),
-            epochs * _BYTES_OF_STATE * shape.n_adapter_parameters,
+            self._still_to_write("warmup", self.experiment.warmup_fields, n_bytes),
         )
+
+    def _still_to_write(self, kind: str, fields: Mapping[str, Any], n_bytes: int) -> int:
+        """Bytes of an artifact, less those that a stopped run left of it."""
+        return max(0, n_bytes - bytes_in(self.experiment.shelf.folder(kind, fields)))
 
     def _proxy(self) -> Iterator[tuple[float, int]]:
         """Its factors, which take less room than the layers that they stand for."""
@@ -140,7 +146,8 @@ class Forecaster:
                 yield training_flops(shape.n_adapted_parameters, self._n_checkpoints * _n_tokens(rows)), 0
             for store in missing:
                 proj_dim = store.projection_fields.get("proj_dim", shape.n_adapter_parameters)
-                yield 0.0, len(rows) * self._n_checkpoints * bytes_a_row(proj_dim, store.dtype)
+                n_bytes = len(rows) * self._n_checkpoints * bytes_a_row(proj_dim, store.dtype)
+                yield 0.0, self._still_to_write(kind, fields(store), n_bytes)
 
     @property
     def _n_checkpoints(self) -> int:
@@ -223,12 +230,12 @@ def bytes_a_row(proj_dim: int, dtype: str) -> int:
 
 
 def _speed_so_far(artifacts: Path) -> float | None:
-    """Median of FLOP over seconds of what was built here."""
+    """Median of FLOP over seconds of a process, of what was built here."""
     found = []
     for complete in artifacts.glob(f"*/*/{COMPLETE}"):
         built = read_complete(complete.parent)
         if built["seconds"] > _SECONDS_OF_NOTE and built["record"].get("flops", 0) > 0:
-            found.append(built["record"]["flops"] / built["seconds"])
+            found.append(built["record"]["flops"] / built["seconds"] / built.get("processes", 1))
     return statistics.median(found) if found else None
 
 

@@ -50,6 +50,21 @@ def test_what_is_there_costs_nothing(forecast, compose_config, tmp_path):
     assert after.bytes_written < before.bytes_written / 4
 
 
+def test_the_room_that_a_stopped_run_has_filled_is_not_needed_again(forecast, make_experiment):
+    before = forecast().bytes_written
+    experiment = make_experiment(run="half")
+    [store] = experiment.stores
+    folder = experiment.shelf.folder("pool_gradients", experiment.pool_gradient_fields(store))
+    folder.mkdir(parents=True)
+    (folder / "shard").write_bytes(bytes(1000))
+    assert before - forecast(run="again").bytes_written == pytest.approx(1000 * module._SPARE, abs=1)
+    (folder / "shard").write_bytes(bytes(10**7))
+    without_it = before - forecast(run="once more").bytes_written
+    row = bytes_a_row(store.projection_fields["proj_dim"], store.dtype)
+    n_stored = len(experiment.tokenized_pool) * experiment.cfg.warmup.training.epochs
+    assert without_it == pytest.approx(n_stored * row * module._SPARE, abs=1)
+
+
 def test_two_epochs_of_the_final_training_are_counted_while_they_last(forecast, make_experiment):
     [warmup] = warmup_stage.run(make_experiment("warmup.training.epochs=2"))["artifacts"].values()
     n_bytes = sum(file.stat().st_size for file in warmup.folder.rglob("*.safetensors"))
@@ -83,10 +98,13 @@ def test_memory_grows_with_the_batch_and_with_the_model(forecast):
 def test_speed_is_that_of_what_was_built_here_and_of_a_trial_without(forecast, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "trial_speed", lambda device: 5e9)
     assert forecast().flops_a_second == 5e9
-    for number, (seconds, flops) in enumerate([(2.0, 2e9), (4.0, 12e9), (10.0, 80e9), (0.1, 1e15), (9.0, 0)]):
+    # A process of four did 3e9 a second.
+    built = [(2.0, 1, 2e9), (4.0, 4, 48e9), (10.0, 1, 80e9), (0.1, 1, 1e15), (9.0, 1, 0)]
+    for number, (seconds, processes, flops) in enumerate(built):
         folder = tmp_path / "artifacts" / "warmup" / str(number)
         folder.mkdir(parents=True)
-        (folder / "COMPLETE").write_text(json.dumps({"seconds": seconds, "record": {"flops": flops}}))
+        complete = {"seconds": seconds, "processes": processes, "record": {"flops": flops}, "sha256": {}}
+        (folder / "COMPLETE").write_text(json.dumps(complete))
     found = forecast(run="later")
     assert found.flops_a_second == 3e9
     assert found.seconds == found.flops / 3e9
