@@ -1,7 +1,6 @@
 """One pass over rows that fills several gradient stores, going on after the last whole shard."""
 
 import contextlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from lessexp.artifacts import Order
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.files import read_json
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.memory import Batches, Features
@@ -55,10 +55,11 @@ def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]
 
     Raises:
         DamageError: one of them does not hold what was written.
+        DamagedFileError: what one of them stands for cannot be read.
     """
     found = []
     for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
-        fields = json.loads((complete.parent / "key.json").read_text())
+        fields = read_json(complete.parent / "key.json")
         free = {"rows": None, "checkpoints": None}
         if complete.parent != order.folder and fields | free == {**order.fields} | free:
             store = GradientDatastore.open(complete.parent)

@@ -11,6 +11,7 @@ import torch
 
 from lessexp.artifacts import Order
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.errors import DamagedFileError
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.filling import Donor, StoreInProgress, donors_of, fill_stores, needs_computing
 from lessexp.gradients.manifest import DatastoreError, Manifest
@@ -112,7 +113,7 @@ def test_a_donor_differs_in_its_rows_alone(tmp_path):
         )  # fmt: skip
         (tmp_path / name / "key.json").write_text(json.dumps(fields))
         if complete:
-            (tmp_path / name / "COMPLETE").write_text('{"seconds": 0, "record": {}}')
+            (tmp_path / name / "COMPLETE").write_text('{"seconds": 0, "record": {}, "sha256": {}}')
 
     finished("other rows")
     finished("half built", complete=False)
@@ -122,6 +123,9 @@ def test_a_donor_differs_in_its_rows_alone(tmp_path):
     assert [donor.store.root.name for donor in donors_of(order, {"1": "a"})] == ["other rows"]
     order = Order(tmp_path / "other rows", {"seed": 0, "rows": "other rows"})
     assert donors_of(order, {"1": "a"}) == [], "a store is no donor of its own"
+    (tmp_path / "other seed" / "key.json").write_text("{")
+    with pytest.raises(DamagedFileError, match=r"other seed/key\.json: not valid JSON"):
+        donors_of(order, {"1": "a"})
 
 
 def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):
