@@ -49,6 +49,29 @@ def first_order(model: nn.Module, batch: Batch) -> dict[str, Factors]:
     }
 
 
+def alignment_flops(
+    factor_gradients: FactorGradients, *, n_target: int, n_proxy: int, n_aligned: int, n_factors: int, n_tokens: int
+) -> float:
+    """Estimated arithmetic of steps over some tokens: 2 for a parameter in each product it is part of.
+
+    The target goes forward and back to its layers' inputs, gives G and, once more forward, its answers: 6 N and 2 a
+    parameter of G. The proxy gives its answers, and the factors learn from them: 4 N and 2 a parameter of the factors.
+    The second order differentiates a pass of as much, each product to both of its sides if these are variables; the
+    first goes forward and back, 4 N, and gives a G of its own.
+
+    Args:
+        factor_gradients: of first or second order.
+        n_target: parameters of the target.
+        n_proxy: parameters of the proxy.
+        n_aligned: parameters that the factors stand for, in the target.
+        n_factors: parameters of the factors.
+        n_tokens: over all steps.
+    """
+    order = getattr(factor_gradients, "func", factor_gradients)
+    of_proxy = 12 * (n_proxy + n_factors) if order is second_order else 8 * n_proxy + 2 * n_factors + 2 * n_aligned
+    return float(n_tokens * (6 * n_target + 2 * n_aligned + of_proxy))
+
+
 def weight_gradients(
     model: nn.Module, batch: Batch, layers: Mapping[str, nn.Module]
 ) -> dict[str, Float[Tensor, "out in"]]:

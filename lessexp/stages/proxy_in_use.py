@@ -1,6 +1,7 @@
 """The smaller stand-in that a run makes of its selection model: what determines it, and how it comes into a model."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,7 +15,9 @@ from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.pool import drawn
 from lessexp.data.tokenize import Batch, TokenizedRow, collate, lengths_of, sort_by_length, split_by_tokens
 from lessexp.models.shape import empty_model
+from lessexp.proxies.alignment import alignment_flops
 from lessexp.proxies.compression import (
+    LayerReport,
     ranks_of,
     read_compression,
     replace_layers,
@@ -129,15 +132,36 @@ class ProxyInUse:
     def flops(self, kind: str, n_parameters: int) -> float:
         """Estimated arithmetic of an artifact, from the whole model's parameters and the shapes of its layers."""
         if kind == ALIGNED_KIND:
-            n_tokens = self.alignment.settings.epochs * int(lengths_of(self.alignment_rows).sum())
-            return 2 * training_flops(n_parameters, n_tokens)  # both models, differentiated once
+            return self._alignment_flops(n_parameters)
+        n_tokens = 0 if self.probes is None else int(lengths_of(self.probes).sum())
+        return training_flops(n_parameters, n_tokens) + sum(report.flops for report in self._shapes)
+
+    @cached_property
+    def _shapes(self) -> list[LayerReport]:
+        """Of the layers, as they will be."""
         empty = empty_model(self.model.folder, dtype=self.model.cfg.dtype)
         shape = {name: self.cfg[name] for name in ("sparsity", "rank_multiple")}
         layers, ranks = ranks_of(empty, layers=list(self.cfg.layers), **shape)
-        n_tokens = 0 if self.probes is None else int(lengths_of(self.probes).sum())
-        n_positions = None if self.probes is None else n_tokens
-        reports = [report_of(name, layer, ranks[name], n_positions=n_positions) for name, layer in layers.items()]
-        return training_flops(n_parameters, n_tokens) + sum(report.flops for report in reports)
+        n_positions = None if self.probes is None else int(lengths_of(self.probes).sum())
+        return [report_of(name, layer, ranks[name], n_positions=n_positions) for name, layer in layers.items()]
+
+    def _alignment_flops(self, n_parameters: int) -> float:
+        settings, n_held_out = self.alignment.settings, self.alignment.n_held_out
+        n_by_layer = {one: one.out_features * one.in_features for one in self._shapes if one.rank is not None}
+        n_aligned, n_gone = sum(n_by_layer.values()), sum(int(n * one.sparsity) for one, n in n_by_layer.items())
+        lengths = lengths_of(self.alignment_rows)
+        steps = alignment_flops(
+            instantiate(self.alignment.factor_gradients),
+            n_target=n_parameters,
+            n_proxy=n_parameters - n_gone,
+            n_aligned=n_aligned,
+            n_factors=n_aligned - n_gone,
+            n_tokens=settings.epochs * int(lengths[n_held_out:].sum()),
+        )
+        n_steps = settings.epochs * math.ceil((len(lengths) - n_held_out) / settings.batch_size)
+        n_measured = 2 + math.ceil(n_steps / settings.check_every)  # of the target and, before any step, of the proxy
+        of_weights = 2 * n_aligned * int(lengths[:n_held_out].sum())
+        return steps + n_measured * (training_flops(n_parameters, int(lengths[:n_held_out].sum())) + of_weights)
 
     def _made(self, load: Callable[[], nn.Module]) -> Artifact:
         """Make the factors, or take those that are there."""

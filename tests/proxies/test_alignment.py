@@ -1,9 +1,13 @@
+from functools import partial
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lessexp.data.tokenize import collate
 from lessexp.models.causal_lm import answer_logits, per_example_loss
 from lessexp.proxies.alignment import (
+    alignment_flops,
     alignment_loss,
     anchor_loss,
     factors_of,
@@ -59,6 +63,34 @@ def test_both_orders_give_the_gradients_of_the_factors(proxy, batch):
             torch.testing.assert_close(found.down, pair.up.T @ whole[name], rtol=1e-8, atol=1e-12)
 
 
+def linear_parameters(model):
+    """Of all products that are made for each token, the head's included."""
+    return sum(weight.numel() for name, weight in model.named_parameters() if "embed" not in name and weight.ndim == 2)
+
+
+@pytest.mark.parametrize("order", [first_order, second_order])
+def test_arithmetic_of_a_step_is_what_torch_counts(target, proxy, tokenized, order):
+    batch = collate(tokenized[:2], pad_token_id=1)
+
+    with FlopCounterMode(display=False) as counter:
+        grads = gradients_of(target, proxy, batch)
+        with torch.no_grad():
+            logits = answer_logits(target, batch)
+        aligned = alignment_loss(factors_of(proxy), order(proxy, batch), grads)
+        anchored = anchor_loss(logits, answer_logits(proxy, batch), temperature=2.0)
+        torch.autograd.grad(aligned + anchored, variables(proxy))
+    said = alignment_flops(
+        partial(order),
+        n_target=linear_parameters(target),
+        n_proxy=linear_parameters(proxy),
+        n_aligned=sum(grad.numel() for grad in grads.values()),
+        n_factors=sum(part.numel() for part in variables(proxy)),
+        n_tokens=batch.input_ids.numel(),
+    )
+    # The head gives answers alone, and attention is not estimated.
+    assert counter.get_total_flops() == pytest.approx(said, rel=0.05)
+
+
 @pytest.mark.parametrize("order", [first_order, second_order])
 def test_a_proxy_of_full_rank_has_nothing_to_align(target, tokenizer, batch, order):
     same = build_model(len(tokenizer)).double()
@@ -99,6 +131,29 @@ def test_the_second_order_gradient_is_that_of_finite_differences(target, proxy, 
         assert (grads[place] * way).sum().item() == pytest.approx(slope, rel=1e-3, abs=1e-4)
         assert abs((local[place] * way).sum().item() - slope) > 1e-2 * abs(slope)  # the first order is another one
     assert all(parameter.grad is None for parameter in target.parameters())
+
+
+def test_the_first_order_gradient_is_that_of_finite_differences_with_the_proxys_own_gradient_held(target, proxy, batch):
+    target_grads = gradients_of(target, proxy, batch)
+    held = weight_gradients(proxy, batch, {name: proxy.get_submodule(name) for name in factors_of(proxy)})
+
+    def loss():
+        factors = factors_of(proxy)
+        grads = {name: Factors(held[name] @ pair.down.T, pair.up.T @ held[name]) for name, pair in factors.items()}
+        return alignment_loss(factors, grads, target_grads)
+
+    found = torch.autograd.grad(
+        alignment_loss(factors_of(proxy), first_order(proxy, batch), target_grads), variables(proxy)
+    )
+    for parameter, grad in zip(variables(proxy), found, strict=True):
+        way = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                parameter.add_(way, alpha=step)
+                ends.append(loss().item())
+                parameter.sub_(way, alpha=step)
+        assert (grad * way).sum().item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5, abs=1e-9)
 
 
 def test_the_anchor_is_the_forward_divergence_times_the_squared_temperature():
