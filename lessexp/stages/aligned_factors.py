@@ -17,6 +17,7 @@ from lessexp.gradients.spaces import equivalent
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.proxies.alignment_module import Alignment, align
 from lessexp.proxies.compression import Compression, replace_layers
+from lessexp.proxies.factors import ProxyError
 from lessexp.reports.agreement import spearman
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.model_in_use import ModelInUse
@@ -36,9 +37,23 @@ def influence_among(
 
 
 def fidelity_to(target: nn.Module, influence: Callable[[nn.Module], Tensor]) -> Callable[[nn.Module], float]:
-    """How a proxy ranks the pairs, against how the target does: Spearman."""
+    """How a proxy ranks the pairs, against how the target does: Spearman.
+
+    Raises:
+        ProxyError: when the proxy's is measured, influence that is not finite.
+    """
     exact = influence(target)
-    return lambda proxy: spearman(influence(proxy), exact)
+
+    def fidelity(proxy: nn.Module) -> float:
+        found = influence(proxy)
+        if not (found.isfinite().all() and exact.isfinite().all()):
+            raise ProxyError(
+                "influence among the rows held out is not finite; lower alignment.settings.learning_rate, or change "
+                "alignment.seed for other rows"
+            )
+        return spearman(found, exact)
+
+    return fidelity
 
 
 def aligned(

@@ -6,6 +6,7 @@ from lessexp.gradients.per_example import per_example_gradients
 from lessexp.gradients.spaces import equivalent
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.proxies.compression import read_compression
+from lessexp.proxies.factors import ProxyError
 from lessexp.proxies.low_rank_linear import low_rank_layers
 from lessexp.stages import proxy
 from lessexp.stages.aligned_factors import fidelity_to, influence_among
@@ -38,6 +39,9 @@ def test_fidelity_is_the_rank_correlation_with_the_target_and_one_for_the_target
     fidelity = fidelity_to(target, values.get)
     assert fidelity(target) == pytest.approx(1.0)
     assert fidelity(other) == pytest.approx(0.8)  # 1 - 6 Σd² / (n (n² - 1))
+    values[other][1] = torch.nan
+    with pytest.raises(ProxyError, match="influence among the rows held out is not finite"):
+        fidelity(other)
 
 
 @pytest.mark.parametrize("order", ["first_order", "second_order"])
