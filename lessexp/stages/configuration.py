@@ -1,6 +1,7 @@
 """From configuration nodes to plain values and objects."""
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -10,6 +11,8 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 from lessexp.errors import UserError
 from lessexp.models.lora import LoraSettings
 from lessexp.training.module import TrainingSettings
+
+Settings = TypeVar("Settings", LoraSettings, TrainingSettings)
 
 
 class ExperimentError(UserError, ValueError):
@@ -58,14 +61,25 @@ def error_place(node: DictConfig | ListConfig) -> str:
 
 def lora_settings(cfg: DictConfig) -> LoraSettings:
     """The adapter that both warm-up and final training use."""
-    values = plain(cfg.lora)
-    return LoraSettings(**{**values, "target_modules": tuple(values["target_modules"])})
+    return _settings(LoraSettings, cfg.lora)
 
 
 def training_settings(node: DictConfig) -> TrainingSettings:
     """The settings under ``warmup.training`` or ``finetune.training``."""
+    return _settings(TrainingSettings, node)
+
+
+def _settings(kind: type[Settings], node: DictConfig) -> Settings:
+    """Settings in their types; ``lora.dropout=0`` is as good as 0.0."""
     values = plain(node)
-    return TrainingSettings(**{**values, "betas": tuple(values["betas"])})
+    for field in fields(kind):
+        if field.type is float:
+            values[field.name] = float(values[field.name])
+        elif field.type == tuple[float, float]:
+            values[field.name] = tuple(map(float, values[field.name]))
+        elif field.type == tuple[str, ...]:
+            values[field.name] = tuple(values[field.name])
+    return kind(**values)
 
 
 def training_fields(cfg: DictConfig, node: DictConfig, *, n_processes: int) -> dict[str, Any]:

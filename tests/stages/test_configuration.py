@@ -53,6 +53,13 @@ def test_settings_are_those_of_the_configuration(compose_config):
     assert (training.learning_rate, training.betas) == (0.5, (0.9, 0.999))
 
 
+def test_a_whole_number_stands_for_its_float(compose_config):
+    cfg = compose_config("lora.dropout=0", "warmup.training.learning_rate=1", "warmup.training.betas=[0,0]")
+    training = training_settings(cfg.warmup.training)
+    for value in (lora_settings(cfg).dropout, training.learning_rate, *training.betas):
+        assert type(value) is float
+
+
 def test_with_dropout_micro_batches_and_processes_determine_a_training(compose_config):
     def fields(*overrides, n_processes):
         cfg = compose_config(*overrides)
