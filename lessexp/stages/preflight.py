@@ -144,6 +144,11 @@ def _check_proxy(experiment: Experiment) -> None:
     _check_choice("proxy.adapter_from", cfg.proxy.adapter_from, dict.fromkeys(("target", "proxy")))
     if not 0 < cfg.proxy.sparsity < 1:
         raise ExperimentError(f"proxy.sparsity must be above 0 and below 1, got {cfg.proxy.sparsity}")
+    if proxy.has_factors and cfg.proxy.steps:
+        raise ExperimentError(
+            "proxy.steps and proxy.factors: factors are made of the whole model's layers, which steps may alter; leave "
+            "one of both empty"
+        )
     if proxy.takes_targets_adapter and cfg.proxy.steps:
         raise ExperimentError(
             "proxy.adapter_from=target: the adapter may have layers that a proxy made by proxy.steps lacks; "

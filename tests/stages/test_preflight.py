@@ -13,6 +13,8 @@ from lessexp.training.foreign_adapter import ForeignAdapterError
 from lessexp.training.foreign_checkpoint import ForeignCheckpointError
 from tests.conftest import make_rows, write_lines
 
+STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partial_: true, sparsity: 0.5}]"
+
 
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
@@ -53,6 +55,11 @@ from tests.conftest import make_rows, write_lines
         (["proxy=svd", "proxy.sparsity=1"], ExperimentError, r"proxy\.sparsity must be above 0 and below 1, got 1"),
         (["proxy=svd", "proxy.adapter_from=me"], ExperimentError, "must be one of target, proxy, got 'me'"),
         (["proxy=layer_drop", "proxy.adapter_from=target"], ExperimentError, "set proxy.adapter_from=proxy"),
+        (
+            ["proxy=svd", "proxy.adapter_from=proxy", STEPS],
+            ExperimentError,
+            r"proxy\.steps and proxy\.factors: .*empty",
+        ),
         (["proxy=layer_drop", "alignment=first_order"], ExperimentError, "only low-rank proxies can be aligned"),
         (["proxy=svd", "alignment=first_order"], ExperimentError, "n_held_out=32 must be 3 at least and leave"),
         (["space=equivalent"], ExperimentError, "Adam's moments of its adapter alone; set gradients=sgd"),

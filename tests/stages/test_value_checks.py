@@ -56,6 +56,7 @@ keys = st.sampled_from([key for key in RULES if key != "fraction"] + MORE)
 @given(st.lists(st.tuples(keys, values), min_size=1, max_size=2))
 @example([("datastore.rows_per_shard", "0")])
 @example([("seed", "abc")])
+@example([("lora.dropout", "0")])
 @example([("chat_format", "null")])
 @example([("chat_format", quoted("a\0b"))])
 @example([("model.source", "abc")])
@@ -88,6 +89,7 @@ def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose
         ("model.path='a\\0b'", None),
         ("seed='${nothing}'", "seed: Interpolation key 'nothing' not found"),
         ("lora.rank=true", "lora.rank must be a whole number"),
+        ("+proxy.rank_multiple=0", r"proxy\.rank_multiple must be a whole number from 1 to .*, got 0"),
         ("lora=null", "lora must be a group of settings, it is None; set single ones"),
     ],
 )
@@ -101,6 +103,7 @@ def test_a_value_of_another_kind_is_refused_by_key(override, message):
 
 
 def test_every_rule_is_of_a_key_that_exists_and_is_kept_by_the_shipped_values():
-    cfg = compose_from()
+    cfg = compose_from("proxy=ipsvd", "alignment=second_order")
     check_values(cfg)
+    check_values(compose_from())
     assert [key for key in RULES if OmegaConf.select(cfg, key, default="absent") == "absent"] == []
