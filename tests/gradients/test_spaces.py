@@ -75,10 +75,10 @@ def test_other_factors_of_the_same_weights_change_the_influence_of_factors_alone
     proxy = with_adapter(replace_layers(base, svd(base, [], sparsity=0.5, rank_multiple=4, layers=LAYERS).factors))
     before = {space: gradients(proxy, batch, space) for space in (adapter, weights, factor)}
     for layer in low_rank_layers(proxy).values():
-        scale = torch.linspace(0.5, 4, layer.rank)
+        mixed = torch.linspace(0.5, 4, layer.rank).diag() + 0.1 * torch.ones(layer.rank, layer.rank).triu(1)
         with torch.no_grad():
-            layer.up.weight.mul_(scale)
-            layer.down.weight.div_(scale[:, None])
+            layer.up.weight.copy_(layer.up.weight @ mixed)
+            layer.down.weight.copy_(torch.linalg.solve(mixed, layer.down.weight))
     after = {space: gradients(proxy, batch, space) for space in (adapter, weights, factor)}
     for space in (adapter, weights):
         for name, grad in before[space].items():

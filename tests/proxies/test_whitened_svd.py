@@ -91,18 +91,12 @@ def test_gradients_on_another_scale_give_the_same_weight(weight, samples):
     torch.testing.assert_close(absolute, activation_only, rtol=1e-3, atol=1e-3)  # what is left of the gradients
 
 
-def test_where_inputs_and_gradients_are_independent_the_norm_is_the_mean_squared_effect(weight, samples):
-    inputs, output_grads = (part[:6] for part in samples)
-    error = random(OUT, IN, seed=5)
+def test_where_inputs_and_gradients_are_independent_what_is_left_is_the_mean_squared_effect(weight, samples):
+    inputs, output_grads = samples
+    factors, values = whitened_svd(weight, moments_of(inputs, output_grads), RANK, damping=0.0)
     # Every input meets every gradient: independent by construction.
-    effects = torch.stack([delta @ error @ h for h in inputs for delta in output_grads])
-    moments = moments_of(inputs, output_grads)
-    traced = (moments.output_grads @ error @ moments.inputs @ error.T).trace()
-    assert effects.square().mean().item() == pytest.approx(traced.item(), rel=1e-10)
-    full = moments_of(*samples)
-    squared = whitened_norm(error, full).square().item()
-    exact = (damped(full.output_grads, DAMPING) @ error @ damped(full.inputs, DAMPING) @ error.T).trace().item()
-    assert squared == pytest.approx(exact, rel=1e-10)
+    effects = output_grads @ (weight - factors.weight) @ inputs.T
+    assert effects.square().mean().item() == pytest.approx(values[RANK:].square().sum().item(), rel=1e-10)
 
 
 def skinny(weight, inputs, output_grads, rank):
@@ -202,3 +196,18 @@ def test_a_layer_that_fails_is_named_and_fails_the_proxy(model, batch):
     with pytest.raises(ProxyError, match=r"layers\.1\.mlp\.gate_proj: no token of the probes reaches it"):
         few()
     assert isinstance(ipsvd(model, [batch], **SETTINGS | {"layers": ("q_proj",)}), Compression)
+
+
+@pytest.mark.parametrize("error", [ProxyError("rank 9 from 2 tokens"), torch.linalg.LinAlgError("no convergence")])
+def test_a_layer_that_cannot_be_decomposed_is_named_and_never_left_out(model, batch, monkeypatch, error):
+    decompose, decomposed = module.whitened_svd, []
+
+    def fail_at_the_second(*args, **settings):
+        decomposed.append(args)
+        if len(decomposed) == 2:
+            raise error
+        return decompose(*args, **settings)
+
+    monkeypatch.setattr(module, "whitened_svd", fail_at_the_second)
+    with pytest.raises(ProxyError, match=rf"^model\.layers\.1\.self_attn\.q_proj: {error}"):
+        ipsvd(model, [batch], **SETTINGS | {"layers": ("q_proj",)})
