@@ -13,10 +13,11 @@ from lessexp.stages.configuration import lora_settings, training_settings
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("paper", "few_shot")  # what options are made of; no options themselves
+PLUGINS = "hydra"  # options of Hydra's own, which need extras; tests of sweeps run with them
 OPTIONS = [
     f"{file.parent.relative_to(ROOT / 'conf')}={file.stem}"
     for file in sorted((ROOT / "conf").glob("*/**/*.yaml"))
-    if file.stem not in PARTS
+    if file.stem not in PARTS and PLUGINS not in file.parts
 ]
 
 

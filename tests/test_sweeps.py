@@ -1,8 +1,11 @@
 """What the jobs of a sweep share, and how a sweep is stopped and goes on, on the tiny model."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +13,7 @@ import lessexp.gradients.per_example
 import lessexp.stages.training
 from lessexp.pipeline import run
 from lessexp.reports.results import read_results
+from tests.slurm import fake_slurm
 from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401  (a fixture)
 from tests.test_run import ROOT, places  # noqa: F401  (a fixture)
 
@@ -83,9 +87,13 @@ def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missi
 
 
 LAUNCHERS = {
-    "hydra_joblib_launcher": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-    "hydra_submitit_launcher": ["hydra/launcher=submitit_local"],
-    "hydra_ray_launcher": ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"],
+    "hydra_joblib_launcher": ["hydra/launcher=two_at_a_time"],
+    "hydra_submitit_launcher": ["hydra/launcher=local"],
+    "hydra_ray_launcher": [
+        "hydra/launcher=ray_gpus",
+        "hydra.launcher.ray.remote.num_gpus=0",
+        "+hydra.launcher.ray.init.num_cpus=2",
+    ],
 }
 
 
@@ -99,3 +107,28 @@ def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path, plugi
     for stage, kind in (("warmup", "warmup"), ("gradients", "pool_gradients"), ("gradients", "target_gradients")):
         shared = [result["stages"][stage]["artifacts"][kind] for result in results]
         assert sorted(artifact["reused"] for artifact in shared) == [False, True], kind
+
+
+def is_there(path, *, within_s=120):
+    ends = time.monotonic() + within_s
+    while not path.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    return path.exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_takes_its_machine_from_is_put_back_and_goes_on(places, tmp_path, monkeypatch):  # noqa: F811
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    slurm, folder = fake_slurm(tmp_path / "slurm"), tmp_path / "sweep"
+    monkeypatch.setenv("PATH", str(slurm), prepend=":")
+    with ThreadPoolExecutor() as threads:
+        done = threads.submit(sweep, folder, *places, "selector=random", "fraction=0.25,0.5", "hydra/launcher=slurm")
+        assert is_there(folder / "0" / "selected.jsonl"), (slurm / "out.0").read_text()
+        os.kill(int((slurm / "pid.0").read_text()), signal.SIGUSR2)
+    assert done.result().returncode == 0, done.result().stderr
+    assert [read_results(folder / name)["fraction"] for name in ("0", "1")] == [0.25, 0.5]
+    assert sorted((slurm / "turns").read_text().split()) == ["0", "0", "1"]
+    assert (slurm / "requeued").read_text() == "requeue 7_0\n"
+    script = (slurm / "script").read_text()
+    for asked in ("--array=0-1%2", "--gpus-per-node=1", "--time=1440", "--signal=USR2@120", "--mem=64GB"):
+        assert f"#SBATCH {asked}\n" in script
