@@ -22,7 +22,7 @@ from lessexp.benchmark.tables import spread_text
 from lessexp.files import read_json, write_json
 from lessexp.pipeline import run
 from lessexp.reports.comparison import SelectionOfRun, agreement, read_selection
-from lessexp.reports.figure_style import COLOURS, DASHES, MARKERS, new_figure, nth
+from lessexp.reports.figure_style import COLOURS, MARKERS, new_figure, nth
 from lessexp.reports.measures import FLOP, SECONDS, costs
 from lessexp.reports.tables import new_table
 from lessexp.stages.composition import compose_config, cut_after
@@ -32,6 +32,8 @@ from lessexp.stages.progress import say
 TOP_SHARE = "5%"  # of the pool
 _WITHOUT_FACTORS = "layer_drop"  # there is nothing in it to align
 _MAKING, _GRADIENTS = "proxy", "gradients"  # stages whose cost counts
+_NAMING = ("stand-in", "ρ", "alignment")
+_APART = 0.006  # of ρ, between lines, so that their ranges do not hide each other
 _FIGURES = (
     *("spearman", "top_overlap", "seconds_over_whole", "flop_over_whole"),
     *("gradient_seconds_over_whole", "gradient_flop_over_whole"),
@@ -215,41 +217,29 @@ def by_stand_in(measurements: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def tables(results: Mapping[str, Any]) -> Iterator[Table]:
-    """A line a stand-in."""
-    table = new_table(
-        "Influence beside the whole model's",
-        "stand-in",
-        "ρ",
-        "ρ reached",
-        "alignment",
-        "pool rows",
-        "seeds",
-        "Spearman",
-        "overlap of the top 5 %",
-        "seconds",
-        "of them gradients",
-        "FLOP",
-        "of them gradients",
+    """What the stand-ins find, and what that costs; a line each."""
+    found = by_stand_in(results["measurements"])
+    fidelity = new_table("Influence beside the whole model's", *_NAMING, "seeds", "Spearman", "top 5 % shared")
+    cost = new_table(
+        "Cost over the whole model's, and that of gradients alone (Γ)", *_NAMING, "seconds", "Γ", "FLOP", "Γ"
     )
-    for figures in by_stand_in(results["measurements"]):
-        table.add_row(
-            figures["name"],
-            *("" if figures[key] is None else f"{figures[key]:.2f}" for key in ("sparsity", "sparsity_reached")),
-            figures["alignment"],
-            *(f"{figures[key]:,}" for key in ("n_rows", "n_seeds")),
-            *(spread_text(figures, name, 3) for name in ("spearman", "top_overlap")),
-            *(
-                spread_text(figures, f"{prefix}{cost}_over_whole", 2)
-                for cost in ("seconds", "flop")
-                for prefix in ("", "gradient_")
-            ),
+    for figures in found:
+        rho = "" if figures["sparsity"] is None else f"{figures['sparsity']:g}"
+        naming = (figures["name"], rho, figures["alignment"])
+        fidelity.add_row(
+            *naming, str(figures["n_seeds"]), *(spread_text(figures, name, 2) for name in ("spearman", "top_overlap"))
         )
-    yield table
+        seconds = (spread_text(figures, f"{part}seconds_over_whole", 1) for part in ("", "gradient_"))
+        flop = (f"{figures[f'{part}flop_over_whole_mean']:.2f}" for part in ("", "gradient_"))
+        cost.add_row(*naming, *seconds, *flop)
+    yield fidelity
+    yield cost
 
 
 def plot(results: Mapping[str, Any], path: Path) -> None:
     """Spearman over sparsity, a line for each proxy and alignment; a smaller model is a level."""
     figure = new_figure()
+    figure.set_figwidth(7.2)
     _draw(figure, by_stand_in(results["measurements"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
@@ -257,23 +247,29 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
 
 def _draw(figure: Figure, found: Sequence[Mapping[str, Any]]) -> None:
     axes = figure.subplots()
-    lines: dict[str, list[Mapping[str, Any]]] = {}
+    names = list(dict.fromkeys(one["name"] for one in found))
+    lines: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for figures in found:
-        label = figures["name"] if figures["alignment"] == "off" else f"{figures['name']}, {figures['alignment']}"
-        lines.setdefault(label, []).append(figures)
-    for index, (label, points) in enumerate(lines.items()):
-        style = {"color": nth(COLOURS, index), "linestyle": nth(DASHES, index), "label": label}
+        lines.setdefault((figures["name"], figures["alignment"]), []).append(figures)
+    for index, ((name, alignment), points) in enumerate(lines.items()):
+        plain = alignment == "off"
+        style = {"color": nth(COLOURS, names.index(name)), "label": name if plain else f"{name}, {alignment}"}
         if points[0]["sparsity"] is None:
-            axes.axhline(points[0]["spearman_mean"], **style)
+            axes.axhline(points[0]["spearman_mean"], linestyle=":", **style)
             continue
+        beside = _APART * (index - len(lines) / 2)
         axes.errorbar(
-            [point["sparsity"] for point in points],
+            [point["sparsity"] + beside for point in points],
             [point["spearman_mean"] for point in points],
             [point.get("spearman_std", 0.0) for point in points],
-            marker=nth(MARKERS, index),
+            marker=nth(MARKERS, names.index(name)),
+            markerfacecolor=None if plain else "white",
+            linestyle="-" if plain else "--",
+            elinewidth=0.8,
             capsize=2,
             **style,
         )
-    axes.set(xlabel="sparsity ρ", ylabel="Spearman with the whole model's influence")
+    axes.set(xlabel="sparsity ρ", ylabel="Spearman with the whole model")
+    axes.set_xticks(sorted({one["sparsity"] for one in found if one["sparsity"] is not None}))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
