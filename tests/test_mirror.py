@@ -3,14 +3,18 @@ import shutil
 import time
 import urllib.request
 import uuid
+from dataclasses import replace
 
 import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
 from lessexp.artifacts import build_once
+from lessexp.gradients.datastore import DatastoreWriter
 from lessexp.mirror import Mirror, MirrorError
 from lessexp.stages.shelf import Shelf
+from tests.faults.conftest import place, undisturbed  # noqa: F401  (fixtures)
+from tests.faults.program import SELECTION, selection
 from tests.stages.conftest import SHRUNK
 from tests.test_run import places, run_py  # noqa: F401  (a fixture)
 
@@ -154,21 +158,35 @@ def test_an_artifact_that_was_built_here_alone_is_sent(bucket, tmp_path):
     assert not other.lacks("warmup", {"seed": 0}) and other.lacks("warmup", {"seed": 1})
 
 
-def test_a_store_that_refuses_is_named_before_anything_is_computed(bucket, server, tmp_path):
+@pytest.fixture
+def refuse(server):
+    """Lets the server refuse everything from now on, and accept everything after the test."""
+
     def reset_auth(n_free):
         headers = {"Content-Type": "text/plain"}
         urllib.request.urlopen(
             urllib.request.Request(f"{server}/moto-api/reset-auth", str(n_free).encode(), headers, method="POST")
         )
 
-    reset_auth(0)
-    try:
-        with pytest.raises(
-            MirrorError, match=rf"^{bucket}/warmup/key/FILES.json: refused \(.+\); check the credentials"
-        ):
-            build(Mirror(bucket, tmp_path / "one"), lambda folder: pytest.fail("it was built"))
-    finally:
-        reset_auth("inf")
+    yield lambda: reset_auth(0)
+    reset_auth("inf")
+
+
+def test_a_store_that_refuses_is_named_before_anything_is_computed(bucket, refuse, tmp_path):
+    refuse()
+    with pytest.raises(MirrorError, match=rf"^{bucket}/warmup/key/FILES.json: refused \(.+\); check the credentials"):
+        build(Mirror(bucket, tmp_path / "one"), lambda folder: pytest.fail("it was built"))
+
+
+def test_a_store_that_begins_to_refuse_loses_nothing_that_was_built(bucket, refuse, server, tmp_path):
+    def refused_meanwhile(folder):
+        refuse()
+        return whole(folder)
+
+    mirror = Mirror(bucket, tmp_path / "one")
+    with pytest.raises(MirrorError, match=rf"^{bucket}/warmup/key/.+: refused"):
+        build(mirror, refused_meanwhile)
+    assert (tmp_path / "one" / "warmup" / "key" / "COMPLETE").is_file()
 
 
 def test_a_bucket_that_does_not_exist_is_named(bucket, tmp_path):
@@ -205,3 +223,27 @@ def test_a_run_on_another_machine_takes_all_that_a_first_one_left_in_the_store(b
         assert f"{kind}: fetching " in said and f"{kind}: reusing " in said
     for file in ("scores.parquet", "selected.jsonl", "adapter/adapter_model.safetensors", "predictions.jsonl"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_machine_that_is_lost_leaves_what_it_sent_and_another_ends_the_same(bucket, place, undisturbed):  # noqa: F811
+    def send_often_and_write_slowly():
+        kept, write = Mirror.kept, DatastoreWriter.write_encoded
+
+        def write_slowly(*arguments):
+            write(*arguments)
+            time.sleep(0.5)
+
+        Mirror.kept = lambda mirror, *arguments: kept(replace(mirror, seconds=0.05), *arguments)
+        DatastoreWriter.write_encoded = write_slowly
+
+    lost = place.start(SELECTION, artifacts=bucket, before=send_often_and_write_slowly)
+    while not any("shard-00001" in name for name in there(bucket)):
+        assert not lost.has_ended(), lost.printed
+        time.sleep(0.05)
+    lost.kill()
+    assert not any(name.startswith("pool_gradients/") and "COMPLETE" in name for name in there(bucket))
+    elsewhere = {"run_folder": place.folder / "elsewhere", "artifacts": bucket}
+    other = place.run(SELECTION, f"cache_dir={place.folder / 'other cache'}", **elsewhere)
+    assert other.exit_code == 0, other.printed
+    assert "pool_gradients: fetching" in other.printed
+    assert selection(place.folder / "elsewhere") == selection(undisturbed.run_folder)

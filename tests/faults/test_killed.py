@@ -61,3 +61,28 @@ def test_thirty_kills_at_random_moments_of_whole_runs_change_no_bit(place):
         assert contents(place.artifacts) == contents(place.folder / "whole artifacts")
         shutil.rmtree(place.run_folder)
         shutil.rmtree(place.artifacts)
+
+
+OTHER_STAGES = {
+    "representations": ["selector=rds", "selector.stages=[representations,select]"],
+    "proxy": [
+        *("selector=iprox", "proxy=ipsvd", "proxy.rank_multiple=4", "proxy.probes.n_rows=6", "model.dtype=float32"),
+        *("alignment=first_order", "alignment.n_rows=8", "alignment.n_held_out=3", "alignment.settings.epochs=1"),
+        "selector.stages=[warmup,proxy,gradients,select]",
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", OTHER_STAGES)
+def test_kills_in_the_stages_of_other_selectors_change_no_bit(place, stage):
+    settings = OTHER_STAGES[stage]
+    whole = place.run(*settings, run_folder=place.folder / "whole", artifacts=place.folder / "whole artifacts")
+    assert whole.exit_code == 0, whole.printed
+    seconds = json.loads((place.folder / "whole" / "stages" / f"{stage}.json").read_text())["seconds"]
+    killed = [kill_at(place, stage, share * seconds, *settings) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert sum(killed) >= 3
+    last = place.run(*settings, "resume=true")
+    assert last.exit_code == 0, last.printed
+    assert selection(place.run_folder) == selection(place.folder / "whole")
+    assert contents(place.artifacts) == contents(place.folder / "whole artifacts")
