@@ -1,4 +1,5 @@
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -65,12 +66,16 @@ def test_processes_train_and_select_together_as_one_does(one, places, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("n", "part", "warmup"),
-    [(2, "lora", []), pytest.param(3, "full", ["selector=random"], marks=pytest.mark.slow)],
+    ("trainer", "n", "part", "warmup"),
+    [
+        ("fsdp", 2, "lora", []),
+        pytest.param("fsdp", 3, "full", ["selector=random"], marks=pytest.mark.slow),
+        pytest.param("ddp", 2, "full", ["selector=random"], marks=pytest.mark.slow),
+    ],
 )
-def test_processes_that_share_the_model_train_as_one_does(places, tmp_path, n, part, warmup):  # noqa: F811
+def test_processes_train_an_adapter_or_all_weights_as_one_does(places, tmp_path, trainer, n, part, warmup):  # noqa: F811
     settings = [*SETTINGS, *places, f"finetune={part}", "finetune.training.batch_size=5", *warmup]
-    sizes = {"one": ["trainer=cpu"], "several": ["trainer=fsdp", f"trainer.processes={n}", "device=cpu"]}
+    sizes = {"one": ["trainer=cpu"], "several": [f"trainer={trainer}", f"trainer.processes={n}", "device=cpu"]}
     for name, trainer in sizes.items():
         done = run_py(tmp_path / name, *settings, *trainer, f"artifacts_dir={tmp_path / f'artifacts-{name}'}")
         assert done.returncode == 0, done.stderr
@@ -100,6 +105,47 @@ def test_features_at_given_checkpoints_do_not_depend_on_the_number_of_processes(
         together = found[1][kind]
         assert (together.ids, together.excluded) == (alone.ids, alone.excluded)
         assert torch.equal(rows_of(together), rows_of(alone)), "a shard's rows are computed in the same batches"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trainer", "first", "then"), [("fsdp", 2, 1), ("fsdp", 1, 2), ("ddp", 2, 3)])
+def test_a_training_goes_on_with_another_number_of_processes(places, tmp_path, trainer, first, then):  # noqa: F811
+    settings = [*SETTINGS, *places, "selector.stages=[warmup]", f"trainer={trainer}", "device=cpu"]
+
+    def trained(name, n):
+        done = run_py(tmp_path / name, *settings, f"trainer.processes={n}", f"artifacts_dir={tmp_path / 'artifacts'}")
+        assert done.returncode == 0, done.stderr
+        [folder] = (tmp_path / "artifacts" / "warmup").glob("*/")
+        return folder
+
+    folder = trained("unbroken", first)
+    [stays, lost] = checkpoints_in(folder)
+    unbroken, written = read_checkpoint(lost), stays.stat().st_mtime_ns
+    (folder / "COMPLETE").unlink()
+    shutil.rmtree(lost)
+    trained("goes on", then)
+    assert stays.stat().st_mtime_ns == written, "the first epoch is not trained again"
+    resumed = read_checkpoint(lost)
+    assert resumed.state == unbroken.state
+    for part in ("parameters", "exp_avg", "exp_avg_sq"):
+        for name, value in getattr(unbroken, part).items():  # the same sums, added up in another order
+            torch.testing.assert_close(getattr(resumed, part)[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+def test_representations_do_not_depend_on_the_number_of_processes(places, tmp_path, n):  # noqa: F811
+    settings = [*SETTINGS, *places, "selector=rds", "selector.stages=[representations,select]"]
+    for size in (1, n):
+        artifacts = tmp_path / f"artifacts-{size}"
+        done = run_py(tmp_path / str(size), *settings, f"trainer.processes={size}", f"artifacts_dir={artifacts}")
+        assert done.returncode == 0, done.stderr
+    for kind in ("pool_representations", "target_representations"):
+        alone, together = (stores(tmp_path / f"artifacts-{size}", kind) for size in (1, n))
+        assert together.ids == alone.ids
+        assert torch.equal(rows_of(together), rows_of(alone))
+    for file in ("selected.jsonl", "scores.parquet"):
+        assert (tmp_path / str(n) / file).read_bytes() == (tmp_path / "1" / file).read_bytes()
 
 
 def test_a_failure_of_one_process_ends_all_with_a_sentence(places, tmp_path):  # noqa: F811
