@@ -32,6 +32,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     _remove(partial)  # of a process that was killed
     try:
         yield partial
+        _settle(partial)
         if path.is_dir():
             remove_whole(path)
         partial.replace(path)
@@ -56,6 +57,14 @@ def is_within(name: str) -> bool:
     """Whether a relative path, as a record holds it, stays within the folder that it is relative to."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _settle(path: Path) -> None:
+    """Have the disk hold what was written: without power, a name must not outlive its content."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
 
 
 def _remove(path: Path) -> None:

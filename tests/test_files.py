@@ -1,6 +1,8 @@
 import errno
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -45,6 +47,17 @@ def test_a_folder_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
         assert (tmp_path / "adapter" / "old").exists()
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    settled = []
+    monkeypatch.setattr(os, "fsync", lambda number: settled.append(Path(os.readlink(f"/proc/self/fd/{number}"))))
+    with written_whole(tmp_path / "folder") as partial:
+        (partial / "inner").mkdir(parents=True)
+        (partial / "inner" / "a").write_text("a")
+    assert settled == [tmp_path / "folder.partial" / "inner" / "a"]
+    write_json(tmp_path / "b", {})
+    assert settled[1:] == [tmp_path / "b.partial"]
 
 
 def test_a_folder_disappears_whole_or_not_at_all(tmp_path, monkeypatch):
