@@ -18,7 +18,7 @@ from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.selection.top_k import budget
-from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.configuration import ExperimentError, training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
@@ -233,15 +233,15 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
 
 def _check_that_a_checkpoint_weighs_something(experiment: Experiment) -> None:
     """A schedule that falls to zero ends in a step of rate zero, which may be all of the last epoch."""
-    warmup = experiment.cfg.warmup
+    training = training_settings(experiment.cfg.warmup.training)
     rates = epoch_mean_rates(
-        schedule=warmup.training.schedule,
-        learning_rate=warmup.training.learning_rate,
-        warmup_ratio=warmup.training.warmup_ratio,
-        epochs=warmup.training.epochs,
-        steps_per_epoch=math.ceil(experiment.n_warmup / warmup.training.batch_size),
+        schedule=training.schedule,
+        learning_rate=training.learning_rate,
+        warmup_ratio=training.warmup_ratio,
+        epochs=training.epochs,
+        steps_per_epoch=math.ceil(experiment.n_warmup / training.batch_size),
     )
-    chosen = warmup.checkpoints or range(1, warmup.training.epochs + 1)
+    chosen = experiment.cfg.warmup.checkpoints or range(1, training.epochs + 1)
     if not any(rates[epoch - 1] for epoch in chosen):
         raise ExperimentError(
             f"the mean learning rate before checkpoint {' and '.join(map(str, chosen))} is 0, so nothing would be "
