@@ -86,6 +86,10 @@ def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose
         ("datastore.rows_per_shard=0", "datastore.rows_per_shard must be a whole number from 1"),
         ("lora.dropout=nan", "lora.dropout must be a number from 0 to below 1, got nan"),
         ("warmup.training.betas=[0.9]", r"warmup.training.betas must be two numbers .*, got \[0.9\]"),
+        (
+            "warmup.training.learning_rate=" + "9" * 400,
+            "warmup.training.learning_rate must be a number above 0, got 999",
+        ),
         ("resume=perhaps", "resume must be true or false, got 'perhaps'"),
         ("model.path='a\\0b'", None),
         ("seed='${nothing}'", "seed: Interpolation key 'nothing' not found"),
