@@ -70,8 +70,18 @@ def training_settings(node: DictConfig) -> TrainingSettings:
 
 
 def _settings(kind: type[Settings], node: DictConfig) -> Settings:
-    """Settings in their types; ``lora.dropout=0`` is as good as 0.0."""
+    """Settings in their types; ``lora.dropout=0`` is as good as 0.0.
+
+    Raises:
+        ExperimentError: a key is missing or one too many.
+    """
     values = plain(node)
+    expected = [field.name for field in fields(kind)]
+    for key in sorted(values.keys() ^ set(expected)):
+        raise ExperimentError(
+            f"{error_place(node)}.{key} is {'missing' if key in expected else 'not a setting'}; "
+            f"those of {error_place(node)} are {', '.join(expected)}"
+        )
     for field in fields(kind):
         if field.type is float:
             values[field.name] = float(values[field.name])

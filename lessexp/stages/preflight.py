@@ -18,7 +18,7 @@ from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.selection.top_k import budget
-from lessexp.stages.configuration import ExperimentError, training_settings
+from lessexp.stages.configuration import ExperimentError, lora_settings, training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
@@ -62,8 +62,9 @@ def _check_settings(experiment: Experiment) -> None:
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
         raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
+    lora_settings(cfg)  # refuses what is missing or one too many
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
-        _check_choice(f"{key}.training.schedule", training.schedule, SCHEDULES)
+        _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
     for store in experiment.stores:
         _check_choice("datastore.dtype", store.dtype, CODECS)
     budget = cfg.gradients.tokens_per_batch
