@@ -43,6 +43,8 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
             raise ExperimentError(
                 f"{error_place(node)} cannot be made of its settings; {type(cause).__name__}: {reason:.200}"
             ) from error
+        if not str(error).startswith("Error in"):  # it came to no call: a _target_ is not found, or is nothing to call
+            raise ExperimentError(f"{error_place(node)}: {str(error).splitlines()[0]:.200}") from error
         raise
     except InterpolationKeyError as error:
         raise ExperimentError(

@@ -27,6 +27,7 @@ from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoin
 from lessexp.stages.configuration import instantiate, lora_settings, plain, training_fields
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
+from lessexp.stages.option_checks import check_targets_of_options
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.shelf import shelf_of
@@ -51,6 +52,7 @@ class Experiment:
 
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
         check_values(cfg)
+        check_targets_of_options(cfg)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)

@@ -143,8 +143,6 @@ def _check_proxy(experiment: Experiment) -> None:
     if not proxy.is_asked_for:
         return
     _check_choice("proxy.adapter_from", cfg.proxy.adapter_from, dict.fromkeys(("target", "proxy")))
-    if not 0 < cfg.proxy.sparsity < 1:
-        raise ExperimentError(f"proxy.sparsity must be above 0 and below 1, got {cfg.proxy.sparsity}")
     if proxy.has_factors and cfg.proxy.steps:
         raise ExperimentError(
             "proxy.steps and proxy.factors: factors are made of the whole model's layers, which steps may alter; leave "

@@ -92,7 +92,7 @@ class ProxyInUse:
         """All that determines the proxy, the whole model apart."""
         settings = plain(self.cfg)
         for group, key in _ALTERS_NO_NUMBER:
-            settings.get(group, {}).pop(key, None)
+            (settings.get(group) or {}).pop(key, None)
         if self.probes is not None:
             settings["probe_rows"] = content_of(self.probes)
         if self.is_aligned:

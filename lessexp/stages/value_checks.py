@@ -31,6 +31,7 @@ _ABOVE_0: Rule = ("a number above 0", lambda value: _is_number(value) and value 
 _FROM_0: Rule = ("a number of 0 or more", lambda value: _is_number(value) and value >= 0)
 _SHARE: Rule = ("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
 _BELOW_1: Rule = ("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1)
+_INSIDE: Rule = ("a number above 0 and below 1", lambda value: _is_number(value) and 0 < value < 1)
 _NUMBER: Rule = ("a number", _is_number)
 _YES_OR_NO: Rule = ("true or false", lambda value: isinstance(value, bool))
 _TEXT: Rule = ("a text without a NUL", lambda value: isinstance(value, str) and value != "" and "\0" not in value)
@@ -81,11 +82,12 @@ RULES: Mapping[str, Rule] = {
     "pool_sample.seed": _whole(0),
     "preparation.in_memory_below": _whole(0),
     "preparation.num_proc": _or_null(_whole(1)),
+    "benchmark.limit": _or_null(_whole(1)),
     "evaluation.max_length": _whole(1),
     "evaluation.max_new_tokens": _whole(1),
     "evaluation.tokens_per_batch": _whole(1),
     "evaluation.bootstrap.n_resamples": _whole(1),
-    "evaluation.bootstrap.confidence": ("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1),
+    "evaluation.bootstrap.confidence": _INSIDE,
     "evaluation.leaks.ngram": _whole(1),
     "evaluation.leaks.pool_share": _SHARE,
     "lora.rank": _whole(1),
@@ -93,9 +95,13 @@ RULES: Mapping[str, Rule] = {
     "lora.dropout": _BELOW_1,
     "lora.target_modules": _TEXTS,
     "logger.share_rows": _YES_OR_NO,
+    "logger.loggers": _OBJECTS,
     "selector.stages": _TEXTS,
     "trainer.activation_checkpointing": _YES_OR_NO,
+    "proxy.steps": _OBJECTS,
+    "proxy.sparsity": _INSIDE,
     "proxy.rank_multiple": _whole(1),
+    "proxy.probes": ("a group of settings", OmegaConf.is_dict),
     "proxy.probes.n_rows": _whole(1),
     "proxy.probes.tokens_per_batch": _whole(1),
     "alignment.n_rows": _whole(1),
@@ -123,7 +129,7 @@ RULES: Mapping[str, Rule] = {
 _GROUPS = (
     *("datastore", "pool_sample", "preparation", "evaluation", "evaluation.bootstrap", "evaluation.leaks"),
     *("model", "selection_model", "lora", "warmup", "warmup.training", "finetune", "finetune.training"),
-    *("gradients", "projection", "selector", "logger", "trainer"),
+    *("gradients", "projection", "selector", "logger", "trainer", "proxy", "alignment", "paths"),
 )
 
 

@@ -38,6 +38,8 @@ def test_an_object_gets_plain_values():
         ({"_target_": f"{__name__}.refuse", "sentence": "give a number"}, OwnError, "^give a number$"),
         ({"_target_": "builtins.dict", "path": "???"}, ExperimentError, "give it on the command line: node.path=..."),
         ({"_target_": "builtins.dict", "rows": "${absent.key}"}, ExperimentError, "absent.*do not go together"),
+        ({"_target_": "builtins.nothing"}, ExperimentError, "^node: Error locating target 'builtins.nothing'"),
+        ({"_target_": 3}, ExperimentError, "^node: Expected a callable target, got '3' of type 'int'$"),
     ],
 )
 def test_what_a_user_got_wrong_comes_out_as_one_sentence(node, error, message):

@@ -49,6 +49,12 @@ MORE = [
     "model.name",
     "model.source",
     "datastore",
+    "model",
+    "gradients.direction",
+    "projection._target_",
+    "selector.scorer",
+    "aggregate._target_",
+    "influence.row_weights",
 ]
 keys = st.sampled_from([key for key in RULES if key != "fraction"] + MORE)
 
