@@ -11,6 +11,7 @@ from lessexp.stages.configuration import ExperimentError
 
 _MISSING = object()
 _LARGEST = 2**31 - 1  # beyond it sizes overflow in one library or another
+_MOST_EPOCHS = 10_000  # each has a checkpoint, and each of its steps a rate that is worked out beforehand
 Rule = tuple[str, Callable[[Any], bool]]
 """What a value must be, in words, and whether one is."""
 
@@ -19,8 +20,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _whole(least: int) -> Rule:
-    return f"a whole number from {least} to {_LARGEST}", lambda value: type(value) is int and least <= value <= _LARGEST
+def _whole(least: int, most: int = _LARGEST) -> Rule:
+    return f"a whole number from {least} to {most}", lambda value: type(value) is int and least <= value <= most
 
 
 def _or_null(rule: Rule) -> Rule:
@@ -47,13 +48,14 @@ _BETAS: Rule = (
     "two numbers from 0 to below 1",
     lambda value: isinstance(value, list) and len(value) == 2 and all(map(_BELOW_1[1], value)),
 )
+_GROUP: Rule = ("a group of settings", OmegaConf.is_dict)
 _OBJECTS: Rule = (
     "a list of {key: value}",
     lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
 )
 
 _TRAINING: Mapping[str, Rule] = {
-    "epochs": _whole(1),
+    "epochs": _whole(1, _MOST_EPOCHS),
     "batch_size": _whole(1),
     "learning_rate": _ABOVE_0,
     "schedule": _TEXT,
@@ -101,13 +103,16 @@ RULES: Mapping[str, Rule] = {
     "proxy.steps": _OBJECTS,
     "proxy.sparsity": _INSIDE,
     "proxy.rank_multiple": _whole(1),
-    "proxy.probes": ("a group of settings", OmegaConf.is_dict),
+    "proxy.probes": _GROUP,
     "proxy.probes.n_rows": _whole(1),
+    "proxy.probes.seed": _whole(0),
     "proxy.probes.tokens_per_batch": _whole(1),
     "alignment.n_rows": _whole(1),
     "alignment.n_held_out": _whole(3),
     "alignment.proj_dim": _whole(1),
-    "alignment.settings.epochs": _whole(1),
+    "alignment.seed": _whole(0),
+    "alignment.settings": _GROUP,
+    "alignment.settings.epochs": _whole(1, _MOST_EPOCHS),
     "alignment.settings.batch_size": _whole(1),
     "alignment.settings.learning_rate": _ABOVE_0,
     "alignment.settings.weight_decay": _FROM_0,

@@ -58,7 +58,11 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         (["warmup=import", "warmup.path=/nowhere"], ForeignCheckpointError, "warmup.path=/nowhere is no folder"),
         (["warmup.checkpoints=[1,3]"], ExperimentError, r"checkpoints=\[1, 3\] must name .* the checkpoints \[1, 2\]"),
         (["warmup.checkpoints=[]"], ExperimentError, r"checkpoints=\[\] must name one or more"),
-        (["proxy=svd", "proxy.sparsity=1"], ExperimentError, r"proxy\.sparsity must be a number above 0 and below 1, got 1"),
+        (
+            ["proxy=svd", "proxy.sparsity=1"],
+            ExperimentError,
+            r"proxy\.sparsity must be a number above 0 and below 1, got 1",
+        ),
         (["proxy=svd", "proxy.adapter_from=me"], ExperimentError, "must be one of target, proxy, got 'me'"),
         (["proxy=layer_drop", "proxy.adapter_from=target"], ExperimentError, "set proxy.adapter_from=proxy"),
         (

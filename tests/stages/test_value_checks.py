@@ -1,7 +1,9 @@
+from functools import cache
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lessexp.errors import UserError
 from lessexp.stages.artifact_paths import set_artifact_paths
@@ -24,6 +26,7 @@ WORDS = [
     "1e400",
     "nan",
     "-inf",
+    "2147483647",
     "9" * 30,
     "[]",
     "[1,a]",
@@ -33,48 +36,56 @@ WORDS = [
     "abc",
 ]
 values = st.one_of(st.sampled_from(WORDS), st.sampled_from(TEXTS).map(quoted), st.text(max_size=8).map(quoted))
-MORE = [
-    "gradients.tokens_per_batch",
-    "data.paths",
-    "target.path",
-    "benchmark.path",
-    "logger.loggers",
-    "aggregate",
-    "dedup",
-    "pool_sample",
-    "lora",
-    "warmup.training",
-    "projection.seed",
-    "chat_format",
-    "model.name",
-    "model.source",
-    "datastore",
-    "model",
-    "gradients.direction",
-    "projection._target_",
-    "selector.scorer",
-    "aggregate._target_",
-    "influence.row_weights",
-]
-keys = st.sampled_from([key for key in RULES if key != "fraction"] + MORE)
+# A proxy and its alignment have settings that no other run has.
+BASES = [[], ["proxy=ipsvd", "alignment=second_order", "alignment.n_held_out=3", "alignment.settings.batch_size=4"]]
 
 
-@given(st.lists(st.tuples(keys, values), min_size=1, max_size=2))
-@example([("datastore.rows_per_shard", "0")])
-@example([("seed", "abc")])
-@example([("lora.dropout", "0")])
-@example([("warmup.training.learning_rate", "9" * 30)])
-@example([("chat_format", "null")])
-@example([("chat_format", quoted("a\0b"))])
-@example([("model.source", "abc")])
-@example([("lora", "null")])
-@example([("target.path", quoted("a\0b"))])
+def keys_of(node: DictConfig, above: str = "") -> list[str]:
+    """Every key of a configuration, of groups and of values, but for the names of what to import."""
+    keys = [key for key in node if key != "_target_"]
+    inside = [keys_of(node[key], f"{above}{key}.") for key in keys if OmegaConf.is_dict(node._get_node(key))]
+    return [f"{above}{key}" for key in keys] + [key for some in inside for key in some]
+
+
+@cache
+def keys_from(*base: str) -> list[str]:
+    return keys_of(compose_from(*SHRUNK, *base))
+
+
+@st.composite
+def drawn_settings(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str]]]:
+    """A base, and one or two of its settings with values."""
+    base = draw(st.sampled_from(BASES))
+    keys = st.sampled_from(keys_from(*base))
+    return base, draw(st.lists(st.tuples(keys, values), min_size=1, max_size=2))
+
+
+@given(drawn_settings())
+@example(([], [("datastore.rows_per_shard", "0")]))
+@example(([], [("seed", "abc")]))
+@example(([], [("lora.dropout", "0")]))
+@example(([], [("warmup.training.learning_rate", "9" * 30)]))
+@example(([], [("warmup.training.epochs", "2147483647")]))
+@example(([], [("chat_format", "null")]))
+@example(([], [("chat_format", quoted("a\0b"))]))
+@example(([], [("model.source", "abc")]))
+@example(([], [("lora", "null")]))
+@example(([], [("model.source", "[]")]))
+@example(([], [("gradients.direction", "3")]))
+@example(([], [("benchmark.limit", "-1")]))
+@example((BASES[1], [("proxy.sparsity", "null")]))
+@example((BASES[1], [("proxy.steps", "[1,a]")]))
+@example((BASES[1], [("proxy.factors", "null")]))
+@example((BASES[1], [("proxy.probes.seed", "abc")]))
+@example((BASES[1], [("alignment.settings", "null")]))
+@example(([], [("target.path", quoted("a\0b"))]))
 def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose_config, tmp_path, drawn):
-    compose_config()  # writes the rows
+    base, settings = drawn
+    overrides = [f"{key}={value}" for key, value in settings]
     before = files_under(tmp_path)
     try:
-        check_options([f"{key}={value}" for key, value in drawn])
-        experiment = Experiment(compose_config(*(f"{key}={value}" for key, value in drawn)), tmp_path / "run")
+        check_options(overrides)
+        experiment = Experiment(compose_config(*base, *overrides), tmp_path / "run")
         preflight(experiment)
         set_artifact_paths(experiment)
     except UserError as error:
@@ -83,6 +94,11 @@ def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose
         # What Hydra refuses before the program begins, `run.py` shows as Hydra does and `compose_config` names.
         assert type(error).__module__.startswith("hydra"), drawn
     assert files_under(tmp_path) == before
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_what_the_drawn_settings_change_passes_as_it_is(compose_config, tmp_path, base):
+    preflight(Experiment(compose_config(*base), tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +111,10 @@ def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose
         (
             "warmup.training.learning_rate=" + "9" * 400,
             "warmup.training.learning_rate must be a number above 0, got 999",
+        ),
+        (
+            "warmup.training.epochs=2147483647",
+            "warmup.training.epochs must be a whole number from 1 to 10000, got 2147",
         ),
         ("resume=perhaps", "resume must be true or false, got 'perhaps'"),
         ("model.path='a\\0b'", None),
