@@ -2,11 +2,17 @@
 
 from typing import Any
 
+from lessexp.stages.configuration import missing_keys_named
 from lessexp.stages.experiment import Experiment
 
 
+@missing_keys_named()
 def set_artifact_paths(experiment: Experiment) -> None:
-    """Fill in ``paths``, so that a selector's configuration can refer to what its stages build."""
+    """Fill in ``paths``, so that a selector's configuration can refer to what its stages build.
+
+    Raises:
+        ExperimentError: a setting is missing.
+    """
     cfg = experiment.cfg
     for stage in cfg.selector.stages:
         for kind, fields in _built_by(stage, experiment).items():

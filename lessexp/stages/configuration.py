@@ -1,12 +1,14 @@
 """From configuration nodes to plain values and objects."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationKeyError, MissingMandatoryValue
 
 from lessexp.errors import UserError
 from lessexp.models.lora import LoraSettings
@@ -17,6 +19,19 @@ Settings = TypeVar("Settings", LoraSettings, TrainingSettings)
 
 class ExperimentError(UserError, ValueError):
     """Settings that cannot work together, found before anything is computed."""
+
+
+@contextmanager
+def missing_keys_named() -> Iterator[None]:
+    """Name a key that the command line has taken out of its group.
+
+    Raises:
+        ExperimentError: the code inside reads a key that is not there.
+    """
+    try:
+        yield
+    except (ConfigAttributeError, ConfigKeyError) as error:
+        raise ExperimentError(f"{error.full_key} is missing; leave it in place and give it another value") from error
 
 
 def plain(node: Any) -> Any:

@@ -24,7 +24,7 @@ from lessexp.models.source import model_folder
 from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
-from lessexp.stages.configuration import instantiate, lora_settings, plain, training_fields
+from lessexp.stages.configuration import instantiate, lora_settings, missing_keys_named, plain, training_fields
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.option_checks import check_targets_of_options
@@ -47,9 +47,10 @@ class Experiment:
         team: the processes that work on it.
 
     Raises:
-        ExperimentError: a setting is of another kind than it must be.
+        ExperimentError: a setting is missing, or of another kind than it must be.
     """
 
+    @missing_keys_named()
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
         check_values(cfg)
         check_targets_of_options(cfg)

@@ -18,7 +18,7 @@ from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.selection.top_k import budget
-from lessexp.stages.configuration import ExperimentError, lora_settings, training_settings
+from lessexp.stages.configuration import ExperimentError, lora_settings, missing_keys_named, training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
@@ -28,6 +28,7 @@ from lessexp.wholeness import check_whole
 _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
 
 
+@missing_keys_named()
 def preflight(experiment: Experiment) -> None:
     """Check settings, rows and models of an experiment against each other.
 

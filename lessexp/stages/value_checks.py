@@ -139,7 +139,7 @@ _GROUPS = (
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Check every setting that has a rule; those that an experiment lacks are passed over.
+    """Check every setting that has a rule; those of a proxy or an alignment that is not asked for are passed over.
 
     Raises:
         ExperimentError: naming the key, what it must be and what it is.
@@ -161,6 +161,8 @@ def _values(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
         value = _selected(cfg, key)
         if value is not _MISSING:
             yield key, value
+        elif not key.startswith(("proxy.", "alignment.")):
+            raise ExperimentError(f"{key} is missing; leave it in place and give it another value")
 
 
 def _selected(cfg: DictConfig, key: str) -> Any:

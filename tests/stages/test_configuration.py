@@ -48,6 +48,20 @@ def test_what_a_user_got_wrong_comes_out_as_one_sentence(node, error, message):
         instantiate(cfg.node)
 
 
+@pytest.mark.parametrize(
+    ("key", "overrides"),
+    [
+        ("evaluation.max_new_tokens", ["~evaluation.max_new_tokens"]),
+        ("trainer.strategy", ["~trainer.strategy"]),
+        ("paths.run", ["paths=null", "paths={}"]),
+        ("paths.warmup", ["paths=null", "paths={run:null,pool_gradients:null,target_gradients:null}"]),
+    ],
+)
+def test_a_key_taken_out_of_its_group_is_named(make_experiment, key, overrides):
+    with pytest.raises(ExperimentError, match=f"^{key} is missing; leave it in place and give it another value$"):
+        make_experiment(*overrides)
+
+
 def test_settings_are_those_of_the_configuration(compose_config):
     cfg = compose_config("lora.rank=3", "warmup.training.learning_rate=0.5")
     assert (lora_settings(cfg).rank, lora_settings(cfg).target_modules[0]) == (3, "q_proj")

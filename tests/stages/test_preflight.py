@@ -42,7 +42,7 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             ExperimentError,
             r"finetune.training.foo is not a setting; those of finetune.training are epochs, .*, max_grad_norm",
         ),
-        (["~lora.rank"], ExperimentError, "lora.rank is missing; those of lora are rank, alpha"),
+        (["~lora.rank"], ExperimentError, "lora.rank is missing; leave it in place"),
         (["datastore.dtype=int3"], ExperimentError, "datastore.dtype must be one of float32, .*int1, got 'int3'"),
         (["device=cuda:7"], ExperimentError, "device=cuda:7, but torch finds no CUDA device"),
         (["benchmark.path=/nowhere"], MissingFileError, "/nowhere: no such file"),

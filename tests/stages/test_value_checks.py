@@ -73,6 +73,7 @@ def drawn_settings(draw: st.DrawFn) -> tuple[list[str], list[tuple[str, str]]]:
 @example(([], [("model.source", "[]")]))
 @example(([], [("gradients.direction", "3")]))
 @example(([], [("benchmark.limit", "-1")]))
+@example(([], [("paths", "null"), ("paths", "{}")]))
 @example((BASES[1], [("proxy.sparsity", "null")]))
 @example((BASES[1], [("proxy.steps", "[1,a]")]))
 @example((BASES[1], [("proxy.factors", "null")]))
