@@ -21,6 +21,11 @@ class ExperimentError(UserError, ValueError):
     """Settings that cannot work together, found before anything is computed."""
 
 
+def missing(key: str) -> ExperimentError:
+    """What is raised of a key that the command line has taken out of its group."""
+    return ExperimentError(f"{key} is missing; leave it in place and give it another value")
+
+
 @contextmanager
 def missing_keys_named() -> Iterator[None]:
     """Name a key that the command line has taken out of its group.
@@ -31,7 +36,7 @@ def missing_keys_named() -> Iterator[None]:
     try:
         yield
     except (ConfigAttributeError, ConfigKeyError) as error:
-        raise ExperimentError(f"{error.full_key} is missing; leave it in place and give it another value") from error
+        raise missing(error.full_key) from error
 
 
 def plain(node: Any) -> Any:
@@ -90,14 +95,13 @@ def _settings(kind: type[Settings], node: DictConfig) -> Settings:
     """Settings in their types; ``lora.dropout=0`` is as good as 0.0.
 
     Raises:
-        ExperimentError: a key is missing or one too many.
+        ExperimentError: a key is one too many.
     """
     values = plain(node)
     expected = [field.name for field in fields(kind)]
-    for key in sorted(values.keys() ^ set(expected)):
+    for key in sorted(values.keys() - set(expected)):
         raise ExperimentError(
-            f"{error_place(node)}.{key} is {'missing' if key in expected else 'not a setting'}; "
-            f"those of {error_place(node)} are {', '.join(expected)}"
+            f"{error_place(node)}.{key} is not a setting; those of {error_place(node)} are {', '.join(expected)}"
         )
     for field in fields(kind):
         if field.type is float:

@@ -39,7 +39,7 @@ def _check(key: str, option: object) -> None:
             f"set single settings, as {key}.NAME=..."
         )
     try:
-        found = pkgutil.resolve_name(name)
+        found = pkgutil.resolve_name(name)  # Hydra's own would log the error besides
     except Exception as error:  # importing a module of the user's can raise anything
         raise ExperimentError(f"{key}._target_={name!r:.80} cannot be found; {error!r:.200}") from error
     if not callable(found):

@@ -63,7 +63,7 @@ def _check_settings(experiment: Experiment) -> None:
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
         raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
-    lora_settings(cfg)  # refuses what is missing or one too many
+    lora_settings(cfg)  # refuses what is one too many
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
     for store in experiment.stores:

@@ -1,13 +1,13 @@
 """Which values single settings may have, whatever the others are."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.configuration import ExperimentError, missing
 
 _MISSING = object()
 _LARGEST = 2**31 - 1  # beyond it sizes overflow in one library or another
@@ -48,7 +48,6 @@ _BETAS: Rule = (
     "two numbers from 0 to below 1",
     lambda value: isinstance(value, list) and len(value) == 2 and all(map(_BELOW_1[1], value)),
 )
-_GROUP: Rule = ("a group of settings", OmegaConf.is_dict)
 _OBJECTS: Rule = (
     "a list of {key: value}",
     lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
@@ -103,7 +102,6 @@ RULES: Mapping[str, Rule] = {
     "proxy.steps": _OBJECTS,
     "proxy.sparsity": _INSIDE,
     "proxy.rank_multiple": _whole(1),
-    "proxy.probes": _GROUP,
     "proxy.probes.n_rows": _whole(1),
     "proxy.probes.seed": _whole(0),
     "proxy.probes.tokens_per_batch": _whole(1),
@@ -111,7 +109,6 @@ RULES: Mapping[str, Rule] = {
     "alignment.n_held_out": _whole(3),
     "alignment.proj_dim": _whole(1),
     "alignment.seed": _whole(0),
-    "alignment.settings": _GROUP,
     "alignment.settings.epochs": _whole(1, _MOST_EPOCHS),
     "alignment.settings.batch_size": _whole(1),
     "alignment.settings.learning_rate": _ABOVE_0,
@@ -135,6 +132,7 @@ _GROUPS = (
     *("datastore", "pool_sample", "preparation", "evaluation", "evaluation.bootstrap", "evaluation.leaks"),
     *("model", "selection_model", "lora", "warmup", "warmup.training", "finetune", "finetune.training"),
     *("gradients", "projection", "selector", "logger", "trainer", "proxy", "alignment", "paths"),
+    *("proxy.probes", "alignment.settings"),
 )
 
 
@@ -144,25 +142,24 @@ def check_values(cfg: DictConfig) -> None:
     Raises:
         ExperimentError: naming the key, what it must be and what it is.
     """
-    for key in _GROUPS:
-        if not OmegaConf.is_dict(group := _selected(cfg, key)):
-            found = "missing" if group is _MISSING else f"{group!r:.80}"
+    for key, group in _found(cfg, _GROUPS):
+        if not OmegaConf.is_dict(group):
             raise ExperimentError(
-                f"{key} must be a group of settings, it is {found}; set single ones, as {key}.NAME=..."
+                f"{key} must be a group of settings, it is {group!r:.80}; set single ones, as {key}.NAME=..."
             )
-    for key, value in _values(cfg):
+    for key, value in _found(cfg, RULES):
         wanted, is_right = RULES[key]
         if not is_right(value):
             raise ExperimentError(f"{key} must be {wanted}, got {value!r:.80}")
 
 
-def _values(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
-    for key in RULES:
+def _found(cfg: DictConfig, keys: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for key in keys:
         value = _selected(cfg, key)
         if value is not _MISSING:
             yield key, value
         elif not key.startswith(("proxy.", "alignment.")):
-            raise ExperimentError(f"{key} is missing; leave it in place and give it another value")
+            raise missing(key)
 
 
 def _selected(cfg: DictConfig, key: str) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lessexp.data.rows import write_rows
 from lessexp.stages import warmup
@@ -38,6 +38,13 @@ def compose_from(*overrides: str) -> DictConfig:
     """The shipped configuration with overrides."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+def keys_of(node: DictConfig, above: str = "") -> list[str]:
+    """Every key of a configuration, of groups and of values, but for the names of what to import."""
+    keys = [key for key in node if key != "_target_"]
+    inside = [keys_of(node[key], f"{above}{key}.") for key in keys if OmegaConf.is_dict(node._get_node(key))]
+    return [f"{above}{key}" for key in keys] + [key for some in inside for key in some]
 
 
 @pytest.fixture

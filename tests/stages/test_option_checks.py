@@ -4,7 +4,7 @@ from omegaconf import OmegaConf
 from lessexp.stages import option_checks
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.option_checks import check_targets_of_options
-from tests.stages.conftest import SHRUNK, compose_from
+from tests.stages.conftest import SHRUNK, compose_from, keys_of
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_an_error_of_the_users_own_module_is_shown(tmp_path, monkeypatch):
 def test_every_option_of_the_experiment_is_looked_at():
     """Whatever the stages make by its ``_target_`` is checked before the first of them runs."""
     cfg = compose_from("proxy=ipsvd", "alignment=second_order")
-    groups = [key for key in cfg if OmegaConf.is_dict(cfg[key])]
-    made = {key for key in groups if "_target_" in cfg[key]} | {
-        f"{group}.{key}"
-        for group in groups
-        if group != "protocol"  # templates are settings of a benchmark
-        for key in cfg[group]
-        if OmegaConf.is_dict(cfg[group]._get_node(key)) and "_target_" in cfg[group][key]
+    made = {
+        key
+        for key in keys_of(cfg)
+        if key.count(".") < 2  # what lies deeper is a setting of another option
+        and not key.startswith("protocol.")  # templates are settings of a benchmark
+        and OmegaConf.is_dict(option := OmegaConf.select(cfg, key))
+        and "_target_" in option
     }
     assert made - {*option_checks._ALWAYS, *option_checks._OR_NULL} == set()

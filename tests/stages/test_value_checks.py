@@ -3,7 +3,7 @@ from functools import cache
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lessexp.errors import UserError
 from lessexp.stages.artifact_paths import set_artifact_paths
@@ -13,7 +13,7 @@ from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
 from lessexp.stages.value_checks import RULES, check_values
 from tests.hostile import TEXTS, files_under
-from tests.stages.conftest import SHRUNK, compose_from
+from tests.stages.conftest import SHRUNK, compose_from, keys_of
 
 # What a command line can say; the last ones are numbers of YAML that no float of sense is.
 WORDS = [
@@ -38,13 +38,6 @@ WORDS = [
 values = st.one_of(st.sampled_from(WORDS), st.sampled_from(TEXTS).map(quoted), st.text(max_size=8).map(quoted))
 # A proxy and its alignment have settings that no other run has.
 BASES = [[], ["proxy=ipsvd", "alignment=second_order", "alignment.n_held_out=3", "alignment.settings.batch_size=4"]]
-
-
-def keys_of(node: DictConfig, above: str = "") -> list[str]:
-    """Every key of a configuration, of groups and of values, but for the names of what to import."""
-    keys = [key for key in node if key != "_target_"]
-    inside = [keys_of(node[key], f"{above}{key}.") for key in keys if OmegaConf.is_dict(node._get_node(key))]
-    return [f"{above}{key}" for key in keys] + [key for some in inside for key in some]
 
 
 @cache
