@@ -16,6 +16,7 @@ from lessexp.data.arrow_rows import datasets_of, encode_rows
 from lessexp.data.rows import Row, read_rows
 from lessexp.pipeline import run
 from lessexp.reports import selection_figures
+from lessexp.reports.results import RESULTS_FILE
 from lessexp.stages.arguments import (
     is_in_memory,
     model_overrides,
@@ -23,7 +24,7 @@ from lessexp.stages.arguments import (
     rows_overrides,
     write_given_rows,
 )
-from lessexp.stages.composition import compose_config, cut_after, new_run_folder, write_settings, written_overrides
+from lessexp.stages.composition import compose_config, new_run_folder, write_settings, written_overrides
 from lessexp.stages.configuration import ExperimentError
 
 RowsGiven = str | os.PathLike | Sequence[str | os.PathLike] | Sequence[Mapping[str, Any]] | Dataset
@@ -115,19 +116,19 @@ def select(
     for argument, rows in given.items():
         settings += rows_overrides(argument, rows, files[argument])
     settings += [option_override("selector", selector), f"fraction={fraction}", f"seed={seed}", "logger=none"]
-    settings += overrides
+    settings += [*overrides, "selector.stages=[select]"]
     cfg = compose_config(settings)
     if cfg.selector.fraction != fraction:
         raise ExperimentError(
             f"fraction={fraction} was asked for, but selector and overrides make it {cfg.selector.fraction}; give that"
         )
-    cut_after(cfg, "select")
     _refuse_another_runs_folder(run_folder, settings)
     run_folder.mkdir(parents=True, exist_ok=True)
     for argument, rows in given.items():
         if is_in_memory(rows):
             write_given_rows(argument, rows, files[argument])
     write_settings(cfg, settings, run_folder)
+    (run_folder / RESULTS_FILE).unlink(missing_ok=True)  # the rows in memory may be others than last time
     experiment = run(cfg, run_folder)
     return _read(run_folder, experiment.pool)
 

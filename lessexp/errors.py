@@ -11,3 +11,7 @@ class MissingFileError(UserError, FileNotFoundError):
 
 class DamagedFileError(UserError, ValueError):
     """A file that does not hold what a file of its name must hold; the message says what was found."""
+
+
+class ExperimentError(UserError, ValueError):
+    """Settings that cannot work together, found before anything is computed."""

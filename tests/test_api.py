@@ -66,7 +66,7 @@ def test_files_lists_and_datasets_give_what_run_py_selects_and_reuse_what_that_h
         selection = select(pool, target, folder=folder)
         assert reused(selection) == [True, True, True]
         assert (selection.ids, selection.scores.to_dict()) == (selected, scores)
-        assert not {"results.json", "adapter"} & {file.name for file in selection.folder.iterdir()}
+        assert not {"predictions.jsonl", "adapter"} & {file.name for file in selection.folder.iterdir()}
     assert (tmp_path / "lists" / "pool.jsonl").is_file() and not (tmp_path / "files" / "pool.jsonl").exists()
 
 

@@ -1,9 +1,9 @@
 import pytest
 
 from lessexp.data.rows import write_rows
+from lessexp.errors import ExperimentError
 from lessexp.pipeline import STAGES, run
 from lessexp.reports.results import read_results
-from lessexp.selection.top_k import BudgetError
 from tests.conftest import make_rows
 from tests.stages.conftest import CONF, compose_config  # noqa: F401  (a fixture)
 
@@ -51,7 +51,7 @@ def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # n
 
 
 def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_path):  # noqa: F811
-    with pytest.raises(BudgetError):
+    with pytest.raises(ExperimentError):
         run_in(tmp_path / "run", compose_config("fraction=2"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert not (tmp_path / "artifacts").exists()

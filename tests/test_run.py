@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_a_users_error_is_one_sentence_without_a_traceback(tmp_path):
         "Error: could not fetch the model 'meta-llama/Llama-2-7b-hf' from the Hugging Face hub "
         "(LocalEntryNotFoundError); set model.path to a local model folder"
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["+fracton=0.1"], "Error: fracton is not a setting; did you mean fraction?"),
+        (["warmup.epochs=2"], "Error: warmup.epochs is not a setting; did you mean warmup.training.epochs or "),
+        (["selector=random,less"], "Error: selector=random,less names several values; add -m "),
+        (["artifacts_dir=a(b)"], "Error: the value of artifacts_dir has signs that mean something to Hydra; write it "),
+    ],
+)
+def test_a_mistyped_command_is_one_sentence_and_makes_no_folder(tmp_path, overrides, sentence):
+    done = run_py(tmp_path / "out", *overrides)
+    assert done.returncode == 1
+    assert done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_while_the_program_loads_leaves_no_traceback(tmp_path):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "run.py"), f"hydra.run.dir={tmp_path / 'out'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    loading = next(line for line in process.stderr if line.rstrip().endswith(" omegaconf"))
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGINT, loading + rest
+    assert "Traceback" not in rest and "KeyboardInterrupt" not in rest
 
 
 def write_less_pool(folder, n_per_source):

@@ -71,19 +71,75 @@ def sweep(folder, *overrides):
 
 
 @pytest.mark.slow
+def test_a_sweep_over_groups_ends_with_its_table_and_its_page_in_folders_named_by_what_was_swept(places, tmp_path):  # noqa: F811
+    fixed = ["lora.rank=4", "lora.alpha=8", "seed=3", "datastore.dtype=int8", "evaluation.leaks.ngram=9", "dedup=exact"]
+    done = sweep(tmp_path / "sweep", *places, *fixed, "selector=random,less", "aggregate=mean,balanced")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir())
+    assert names == [
+        f"aggregate={aggregate},selector={selector}"
+        for aggregate in ("balanced", "mean")
+        for selector in ("less", "random")
+    ]
+    settings = [read_results(tmp_path / "sweep" / name) for name in names]
+    assert [found["selector"] for found in settings] == ["less", "random"] * 2
+    table = done.stdout.rpartition("Mean ± standard deviation over seeds")[2]
+    for label in (
+        "random aggregate=mean",
+        "less aggregate=mean",
+        "random aggregate=balanced",
+        "less aggregate=balanced",
+    ):
+        assert f"│ {label} " in table
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "sweep")
+    assert "less aggregate=balanced" in (tmp_path / "sweep" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_selections_alone_ends_with_its_table_too(places, tmp_path):  # noqa: F811
+    done = sweep(tmp_path / "sweep", *places, "selector=random,less", "selector.stages=[select]")
+    assert done.returncode == 0, done.stderr
+    less, random = (tmp_path / "sweep" / f"selector={name}" for name in ("less", "random"))
+    assert [list(read_results(folder)["stages"]) for folder in (less, random)] == [
+        ["warmup", "gradients", "select"],
+        ["select"],
+    ]
+    assert not (less / "adapter").exists()
+    assert f"selected rows: {less / 'selected.jsonl'}" in done.stdout
+    assert "This run judged no model" in (less / "report.html").read_text()
+    assert "│ less " in done.stdout.rpartition("Mean ± standard deviation over seeds")[2]
+
+
+@pytest.mark.slow
 def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missing(places, tmp_path):  # noqa: F811
     folder = tmp_path / "sweep"
-    first = sweep(folder, *places, "selector=random", "fraction=0.25,7,0.5")
+    there, missing = tmp_path / "target.jsonl", tmp_path / "later.jsonl"
+    targets = f"target.path={there},{missing}"
+    first = sweep(folder, *places, "selector=random", "fraction=0.25,0.5", targets)
     assert first.returncode == 1
-    assert "fraction must be above 0 and at most 1, got 7" in first.stderr
-    finished = [folder / name / "results.json" for name in ("0", "2")]
-    assert [file.is_file() for file in (*finished, folder / "1" / "results.json")] == [True, True, False]
+    assert "Traceback" not in first.stderr
+    reason = f"{missing}: no such file; "
+    assert first.stderr.count(f"Error: {reason}") == 2  # one as each job fails
+    assert "Error: 2 jobs of this sweep failed:\n  fraction=0.25,target.path=" in first.stderr
+    assert "2 runs did not finish and are left out" in first.stdout
+    finished = sorted(folder.glob("*/results.json"))
+    assert len(finished) == 2
     written = [file.stat().st_mtime_ns for file in finished]
-    again = sweep(folder, *places, "selector=random", "fraction=0.25,0.75,0.5", "resume=true")
+    missing.write_text(there.read_text())
+    again = sweep(folder, *places, "selector=random", "fraction=0.25,0.5", targets, "resume=true")
     assert again.returncode == 0, again.stderr
     assert [file.stat().st_mtime_ns for file in finished] == written
     assert again.stdout.count("is finished and stays as it is") == 2
-    assert read_results(folder / "1")["fraction"] == 0.75
+    assert len(list(folder.glob("*/results.json"))) == 4
+    assert not list(folder.glob("*.error.txt"))
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_swept_value_is_one_sentence_before_the_first_job(places, tmp_path):  # noqa: F811
+    done = sweep(tmp_path / "sweep", *places, "selector=random", "fraction=0.25,7,0.5")
+    assert done.returncode == 1
+    assert done.stderr == "Error: fraction should be less than or equal to 1, got 7\n"
+    assert not (tmp_path / "sweep").exists()
 
 
 LAUNCHERS = {
@@ -103,7 +159,7 @@ def test_jobs_side_by_side_take_turns_at_what_they_share(places, tmp_path, plugi
     pytest.importorskip(f"hydra_plugins.{plugin}")
     done = sweep(tmp_path / "sweep", *places, "fraction=0.25,0.5", *LAUNCHERS[plugin])
     assert done.returncode == 0, done.stderr
-    results = [read_results(tmp_path / "sweep" / name) for name in ("0", "1")]
+    results = [read_results(tmp_path / "sweep" / f"fraction={name}") for name in (0.25, 0.5)]
     for stage, kind in (("warmup", "warmup"), ("gradients", "pool_gradients"), ("gradients", "target_gradients")):
         shared = [result["stages"][stage]["artifacts"][kind] for result in results]
         assert sorted(artifact["reused"] for artifact in shared) == [False, True], kind
@@ -123,10 +179,10 @@ def test_a_job_that_slurm_takes_its_machine_from_is_put_back_and_goes_on(places,
     monkeypatch.setenv("PATH", str(slurm), prepend=":")
     with ThreadPoolExecutor() as threads:
         done = threads.submit(sweep, folder, *places, "selector=random", "fraction=0.25,0.5", "hydra/launcher=slurm")
-        assert is_there(folder / "0" / "selected.jsonl"), (slurm / "out.0").read_text()
+        assert is_there(folder / "fraction=0.25" / "selected.jsonl"), (slurm / "out.0").read_text()
         os.kill(int((slurm / "pid.0").read_text()), signal.SIGUSR2)
     assert done.result().returncode == 0, done.result().stderr
-    assert [read_results(folder / name)["fraction"] for name in ("0", "1")] == [0.25, 0.5]
+    assert [read_results(folder / f"fraction={name}")["fraction"] for name in (0.25, 0.5)] == [0.25, 0.5]
     assert sorted((slurm / "turns").read_text().split()) == ["0", "0", "1"]
     assert (slurm / "requeued").read_text() == "requeue 7_0\n"
     script = (slurm / "script").read_text()

@@ -25,7 +25,7 @@ from lessexp.reports.comparison import SelectionOfRun, agreement, read_selection
 from lessexp.reports.figure_style import COLOURS, MARKERS, new_figure, nth
 from lessexp.reports.measures import FLOP, SECONDS, costs
 from lessexp.reports.tables import new_table
-from lessexp.stages.composition import compose_config, cut_after
+from lessexp.stages.composition import compose_config
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.progress import say
 
@@ -99,7 +99,7 @@ class _Outcome:
 def _select(stand_in: StandIn, settings: Sequence[str], seed: int) -> _Outcome:
     overrides = [*stand_in.run_overrides(settings), f"seed={seed}"]
     cfg = compose_config(["logger=none", *overrides])
-    cut_after(cfg, "select")
+    cfg.selector.stages = ["select"]
     with tempfile.TemporaryDirectory() as folder:
         say(f"━━ {' '.join(overrides)}")
         run(cfg, Path(folder))

@@ -15,7 +15,7 @@ from rich.text import Text
 from lessexp.benchmark.fresh_process import in_fresh_process
 from lessexp.pipeline import run
 from lessexp.reports.tables import new_table, with_unit
-from lessexp.stages.composition import compose_config, cut_after
+from lessexp.stages.composition import compose_config
 from lessexp.stages.cost import bytes_in
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.forecast import Forecaster
@@ -33,7 +33,7 @@ def run_and_compare(overrides: Sequence[str], folder: Path) -> dict[str, dict[st
     artifacts, run_folder = folder / "artifacts", folder / "run"
     run_folder.mkdir()
     cfg = compose_config([*overrides, "logger=none", f"artifacts_dir={artifacts}"])
-    cut_after(cfg, "select")
+    cfg.selector.stages = ["select"]
     forecast = Forecaster(Experiment(cfg, run_folder)).forecast()
     run(cfg, run_folder)
     stages = [json.loads(file.read_text(encoding="utf-8")) for file in (run_folder / "stages").glob("*.json")]

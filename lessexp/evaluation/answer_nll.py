@@ -10,6 +10,9 @@ from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
 from lessexp.evaluation.limit import limited
 from lessexp.models.causal_lm import per_example_loss
 
+ANSWER_NLL = "answer_nll"
+"""Name of the metric."""
+
 
 def answer_nll(examinee: Examinee, rows: Sequence[Row]) -> dict[str, float]:
     """Mean NLL of each row's answer tokens [nats per token] by example id.
@@ -70,3 +73,7 @@ class AnswerNLLBenchmark:
     def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
         """Nothing: the answers' likelihood says it all."""
         return []
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Never: a likely answer has a low NLL."""
+        return False

@@ -85,6 +85,9 @@ class Benchmark(Protocol):
     def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
         """The model's answers to ``rows`` and their scores; empty if ``metric`` is ``None``."""
 
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether high values of a metric, its own or another of its predictions, are good."""
+
 
 def mean_by_subtask(values: Iterable[tuple[str, float]]) -> dict[str, float]:
     """Mean of the values of each subtask, in the order subtasks first occur."""

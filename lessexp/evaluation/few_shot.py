@@ -135,6 +135,10 @@ class FewShotBenchmark:
         items = [self.item(row) for row in rows]
         return self._answering.judge(examinee, rows, items, max_new_tokens=self.max_new_tokens)
 
+    def higher_is_better(self, metric: str) -> bool:
+        """Always: an answer's worth goes from 0 to 1."""
+        return True
+
 
 def _completed(exercise: Exercise, examples: Sequence[Exercise]) -> Exercise:
     """The question with those fields of its subtask that only the examples hold, such as BBH's instruction."""

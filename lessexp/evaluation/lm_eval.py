@@ -60,6 +60,7 @@ class LMEvalBenchmark:
         self._batch_size = batch_size
         self._seed = seed
         self._manager = _package().tasks.TaskManager(include_path=include_path)
+        self._higher_is_better: dict[str, bool] = {}
         self._rows: dict[tuple[str, int], Row] = {}
         for name in tasks:
             if name not in self._manager.all_subtasks:
@@ -75,6 +76,7 @@ class LMEvalBenchmark:
 
     def _rows_of(self, name: str) -> Iterable[Row]:
         task = self._manager.load([name])["tasks"][name]
+        self._higher_is_better |= task.higher_is_better()
         for index, doc in enumerate(task.eval_docs):
             answer = task.doc_to_target(doc)
             if isinstance(answer, int) and task.config.doc_to_choice is not None:
@@ -127,6 +129,10 @@ class LMEvalBenchmark:
         samples = {(name, sample["doc_id"]): sample for name in wanted for sample in reversed(found["samples"][name])}
         examinee.advance(len(rows))
         return [self._prediction(row, samples[place[row.example_id]]) for row in rows]
+
+    def higher_is_better(self, metric: str) -> bool:
+        """What the tasks say of a metric; true of one that none of them knows."""
+        return self._higher_is_better.get(metric, True)
 
     def _prediction(self, row: Row, sample: Mapping[str, Any]) -> Prediction:
         scores = {

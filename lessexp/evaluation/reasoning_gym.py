@@ -74,3 +74,7 @@ class ReasoningGymBenchmark:
             )
             for row, answer in zip(rows, answers, strict=True)
         ]
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Always: the verdicts go from 0 to 1."""
+        return True

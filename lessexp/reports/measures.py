@@ -9,8 +9,11 @@ from lessexp.reports.tables import prefix_for, seconds_reused
 WANTED_ROWS = "wanted rows"
 SECONDS, GPU_HOURS, FLOP, BYTES = COSTS = ("seconds", "GPU-hours", "FLOP", "bytes")
 
-HIGH_IS_GOOD = {WANTED_ROWS, "accuracy", "acc", "acc_norm", "exact_match", "f1", "score"}
-LOW_IS_GOOD = {"answer_nll", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
+_HIGHER_IS_BETTER_IN_OLDER_RUNS = {
+    "answer_nll": False,
+    **dict.fromkeys(("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"), False),
+    **dict.fromkeys(("accuracy", "acc", "acc_norm", "exact_match", "f1", "score"), True),
+}
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,10 @@ class Measure:
         return bool(self.tasks) and self.direction > 0
 
 
-def direction(metric: str) -> int:
-    """1 if high values of a metric are good, -1 if low ones are, 0 if that is not known."""
-    return (metric in HIGH_IS_GOOD) - (metric in LOW_IS_GOOD)
+def direction(metric: str, results: Mapping[str, Any]) -> int:
+    """1 if high values of a run's metric are good, -1 if low ones are, 0 if its results do not tell."""
+    higher_is_better = results.get("higher_is_better", _HIGHER_IS_BETTER_IN_OLDER_RUNS)
+    return {True: 1, False: -1, None: 0}[higher_is_better.get(metric)]
 
 
 def own_metric(results: Mapping[str, Any]) -> str:
@@ -50,9 +54,9 @@ def qualities(results: Mapping[str, Any]) -> dict[Measure, float]:
     tasks = (results["task"],)
     found = {}
     if results["selection"]["precision"] is not None:
-        found[Measure(WANTED_ROWS, WANTED_ROWS, tasks, direction(WANTED_ROWS))] = results["selection"]["precision"]
+        found[Measure(WANTED_ROWS, WANTED_ROWS, tasks, 1)] = results["selection"]["precision"]
     for metric, models in results["metrics"].items():
-        found[Measure(metric, metric, tasks, direction(metric))] = models["tuned"]["mean"]
+        found[Measure(metric, metric, tasks, direction(metric, results))] = models["tuned"]["mean"]
     return found
 
 

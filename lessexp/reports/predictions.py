@@ -51,6 +51,9 @@ class Predictions:
     n_lower: int
 
 
+NO_PREDICTIONS = Predictions([], 0, 0, 0)
+
+
 def read_predictions(file: Path, questions: Mapping[str, str], *, n_listed: int) -> Predictions:
     """Read ``predictions.jsonl``.
 

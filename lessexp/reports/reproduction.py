@@ -36,11 +36,12 @@ def read_reproduction(run_folder: Path) -> Reproduction | None:
     folder = run_folder / ".hydra"
     if not folder.is_dir():
         return None
-    overrides, config, hydra = (
-        yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-        for name in ("overrides", "config", "hydra")
+    overrides, config = (
+        yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("overrides", "config")
     )
-    words = ["python", "run.py", *_config_words(hydra["hydra"]), *map(without_secret, overrides)]
+    by_hydra = folder / "hydra.yaml"  # which a notebook's run has not
+    chosen = _config_words(yaml.safe_load(by_hydra.read_text(encoding="utf-8"))["hydra"]) if by_hydra.is_file() else []
+    words = ["python", "run.py", *chosen, *map(without_secret, overrides)]
     shown = yaml.safe_dump(without_secrets(config), sort_keys=False, allow_unicode=True, width=10_000)
     return Reproduction(shlex.join(words), shown)
 

@@ -29,7 +29,7 @@ from lessexp.reports.listing import (
     selected_places,
 )
 from lessexp.reports.page import render
-from lessexp.reports.predictions import read_predictions
+from lessexp.reports.predictions import NO_PREDICTIONS, read_predictions
 from lessexp.reports.reproduction import read_reproduction
 from lessexp.reports.results import read_results
 from lessexp.reports.tables import COMPOSITION_HEADER, COST_HEADER, composition_lines, cost_lines
@@ -64,7 +64,9 @@ def run_page(
     results = read_results(run_folder)
     scores = read_scores(run_folder)
     places = selected_places(run_folder, scores)
-    predictions = read_predictions(run_folder / "predictions.jsonl", questions, n_listed=_N_QUESTIONS)
+    predictions = NO_PREDICTIONS
+    if results["metrics"]:
+        predictions = read_predictions(run_folder / "predictions.jsonl", questions, n_listed=_N_QUESTIONS)
     values = {
         "title": f"{results['selector']} for {results['task']}, {results['model']}, seed {results['seed']}",
         "facts": facts(results),

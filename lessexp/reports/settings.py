@@ -159,6 +159,8 @@ def _of_tasks(by_task: Mapping[str, RunsBySeed]) -> Values:
     found: Values = {}
     for task, runs in by_task.items():
         for seed, run in runs.items():
+            if not run.results["metrics"]:  # it judged no model
+                continue
             metric = own_metric(run.results)
             of_task = next(measure for measure in qualities(run.results) if measure.metric == metric)
             measure = Measure(task, metric, of_task.tasks, of_task.direction)

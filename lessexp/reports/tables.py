@@ -145,7 +145,10 @@ def report_tables(results: Mapping[str, Any]) -> Iterator[Table | str]:
             f"{selection['precision']:.1%} of the {selection['n_selected']} selected rows are of a wanted data set; "
             f"random choice would give {selection['pool_share']:.1%}"
         )
-    yield metric_table(results)
-    if all("interval" in models["base"] for models in results["metrics"].values()):  # older runs have none
+    if results["metrics"]:
+        yield metric_table(results)
+    if results["metrics"] and all(
+        "interval" in models["base"] for models in results["metrics"].values()
+    ):  # older runs have none
         yield interval_table(results)
     yield cost_table(results["stages"])

@@ -1,22 +1,29 @@
 """What Hydra does for ``run.py``, without a command line: for notebooks and benchmarks."""
 
-import contextlib
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException
-from hydra.version import VersionBase
+from hydra.version import VersionBase, setbase
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lessexp.stages.configuration import ExperimentError
+import lessexp.stages.run_folder  # noqa: F401  (registers the resolvers that conf/ uses)
+from lessexp.errors import ExperimentError
+from lessexp.settings.validation import known_keys, unknown_key, validate
 from lessexp.stages.credentials import refuse_credentials
-from lessexp.stages.run_folder import register_resolver
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -32,60 +39,152 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (conf_folder() / group).glob("*.yaml"))
 
 
-def check_options(overrides: Sequence[str]) -> None:
-    """Check the values of groups, which Hydra takes for a fault of its own where they cannot name a file.
-
-    Raises:
-        ExperimentError: a group is given a number, null, a dictionary or a NUL; its options are listed.
-    """
-    for override in overrides:
-        group = override.partition("=")[0].lstrip("+")
-        if not (known := options(group) if re.fullmatch("[a-z_]+", group) else []):
-            continue
-        with contextlib.suppress(HydraException):  # Hydra shows where
-            value = OverridesParser.create().parse_override(override).value()
-            if not isinstance(value, str | list) or "\0" in str(value):
-                raise ExperimentError(f"{override!r} names no option; give {group} one of {', '.join(known)}")
-
-
 def quoted(text: str) -> str:
     """A value for an override, taken literally whatever signs it holds."""
     return QuotedString(text.replace("${", r"\${"), Quote.single).with_quotes()
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """What ``run.py`` composes for these overrides; a notebook's own Hydra stays as it is.
+def parsed(override: str) -> Override:
+    """An override as Hydra reads it.
 
     Raises:
-        ExperimentError: an override names a group, an option or a key that does not exist, or holds a token.
+        ExperimentError: Hydra cannot read it; the sentence says which spelling it reads.
     """
-    refuse_credentials(overrides)
-    check_options(overrides)
+    try:
+        current = GlobalHydra.instance()
+        loader = (
+            current.config_loader() if current.is_initialized() else None
+        )  # a glob() asks it for its group's options
+        [found] = OverridesParser.create(config_loader=loader).parse_overrides([override])
+        return found
+    except HydraException as error:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ExperimentError(f"{override!r} sets nothing; write KEY=VALUE, as in seed=1") from None
+        if spelling := _quoted_spelling(key, value):
+            remedy = f"write it in quotes: {shlex.quote(spelling)}"
+            raise ExperimentError(f"the value of {key} has signs that mean something to Hydra; {remedy}") from None
+        raise ExperimentError(f"{override!r} cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _quoted_spelling(key: str, value: str) -> str | None:
+    """The override with its value, or each item of its list, in quotes, if Hydra reads that."""
+    is_list = value.startswith("[") and value.endswith("]")
+    items = [item.strip() for item in value[1:-1].split(",")] if is_list else [value]
+    texts = ['"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items]
+    spelling = f"{key}=[{','.join(texts)}]" if is_list else f"{key}={texts[0]}"
+    try:
+        found = OverridesParser.create().parse_override(spelling).value()
+    except HydraException:
+        return None
+    return spelling if found == (items if is_list else value) else None
+
+
+def _check_group(override: Override) -> None:
+    """Check the value of a group, which Hydra takes for a fault of its own if it cannot name a file."""
+    group, value = override.key_or_group, override.value()
+    if override.is_delete() or override.is_sweep_override() or not (known := options(group)):
+        return
+    if not isinstance(value, str | list) or "\0" in str(value):
+        raise ExperimentError(f"{override.input_line!r} names no option; give {group} one of {', '.join(known)}")
+
+
+def composed(name: str, overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """Compose a configuration inside the Hydra that is initialized.
+
+    Args:
+        name: of the configuration file.
+        overrides: as on a command line, without sweeps.
+        with_hydra: keep Hydra's own node.
+
+    Raises:
+        ExperimentError: an override names a group, an option or a key that does not exist; the nearest one is named.
+    """
+    for override in overrides:
+        _check_group(parsed(override))
+    try:
+        return compose(name, overrides=list(overrides), return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ExperimentError(_explained(str(error), name, overrides)) from None
+
+
+def _explained(message: str, name: str, overrides: Sequence[str]) -> str:
+    """Hydra's message as one sentence, with what to write instead."""
+    if found := re.search(r"Could not override '([^'@/]+)'\.\s+To append", message):
+        return _of_absent_key(found[1], name, overrides)
+    if found := re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\s+(.*)", message, re.S):
+        group, option, known = found[1], found[2], found[3].partition("\nConfig search path")[0].split()
+        nearest = get_close_matches(option, known, n=1)
+        meant = f"did you mean {nearest[0]}? The options are" if nearest else "give one of"
+        return f"{group}={option} is not an option; {meant} {', '.join(known)}"
+    if found := re.search(r"Could not append to config\. An item is already at '([^']+)'", message):
+        return f"{found[1]} exists; write {found[1]}=... without the plus sign"
+    if found := re.search(r"Multiple values for (\S+)\. To override", message):
+        return f"{found[1]} is given twice; write {found[1]}=... once, without a plus sign"
+    if found := re.search(r"Could not override '(\w+)/(\w+)'|config group '(\w+)/(\w+)'", message):
+        above, group = found[1] or found[3], found[2] or found[4]
+        if having := [name for name in options(above) if f"  - {group}: " in _option_text(above, name)]:
+            return f"{above}/{group} is a part of {above}={'|'.join(having)}; choose that, too"
+    return " ".join(message.partition("\nConfig search path")[0].partition(", possible interpolation")[0].split())
+
+
+def _option_text(group: str, name: str) -> str:
+    return (conf_folder() / group / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _of_absent_key(key: str, name: str, overrides: Sequence[str]) -> str:
+    """A key that needs a plus sign, as a new entry of a dictionary does, or that nothing reads."""
+    [override] = [one for one in overrides if one.partition("=")[0] == key]
+    others = [one for one in overrides if one is not override]
+    if key.startswith("hydra."):
+        known = known_keys(compose(name, overrides=others, return_hydra_config=True))
+        return f"{unknown_key(key, known)} '+{override}' adds it"
+    try:
+        validate(compose(name, overrides=[*others, f"+{override}"]))
+    except ExperimentError as error:
+        return str(error)
+    except (HydraException, OmegaConfBaseException):
+        return str(unknown_key(key, known_keys(compose(name, overrides=others))))
+    return f"{key} does not exist yet; write '+{override}' to add it"
+
+
+@contextmanager
+def composing(folder: Path | None = None) -> Iterator[None]:
+    """Initialize Hydra over ``conf/``, as ``run.py`` does; a notebook's own Hydra stays as it is.
+
+    Args:
+        folder: of further options and configuration files, which go before those of ``conf/``.
+    """
     version, current = VersionBase.instance(), GlobalHydra.instance()
     version_base, hydra = version.version_base, current.hydra
     current.clear()
     try:
-        with initialize_config_dir(str(conf_folder()), JobRuntime.instance().get("name"), version_base="1.3"):
-            return compose("config", overrides=list(overrides))
-    except HydraException as error:
-        message = str(error).partition("\nConfig search path")[0]
-        raise ExperimentError(" ".join(message.split())) from None
+        setbase("1.3")
+        search_path = create_config_search_path(str(conf_folder()))
+        if folder is not None:
+            search_path.prepend("command-line", f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+        Hydra.create_main_hydra2(JobRuntime.instance().get("name"), search_path)
+        yield
     finally:
         current.hydra, version.version_base = hydra, version_base
         GlobalHydra.set_instance(current)
 
 
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """What ``run.py`` composes for these overrides.
+
+    Raises:
+        ExperimentError: an override names a group, an option or a key that does not exist, or holds a token.
+    """
+    refuse_credentials(overrides)
+    with composing():
+        return composed("config", overrides)
+
+
 def new_run_folder() -> Path:
     """A new folder, where ``run.py`` would put a run of this moment."""
     setup_globals()  # the time of day in the folder's name
-    register_resolver()
     return Path(OmegaConf.load(conf_folder() / "config.yaml").hydra.run.dir).absolute()
-
-
-def cut_after(cfg: DictConfig, stage: str) -> None:
-    """Leave out what a selector's run would do after a stage."""
-    stages = list(cfg.selector.stages)
-    cfg.selector.stages = stages[: stages.index(stage) + 1]
 
 
 def write_settings(cfg: DictConfig, overrides: Sequence[str], run_folder: Path) -> None:

@@ -10,15 +10,11 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationKeyError, MissingMandatoryValue
 
-from lessexp.errors import UserError
+from lessexp.errors import ExperimentError, UserError
 from lessexp.models.lora import LoraSettings
 from lessexp.training.module import TrainingSettings
 
 Settings = TypeVar("Settings", LoraSettings, TrainingSettings)
-
-
-class ExperimentError(UserError, ValueError):
-    """Settings that cannot work together, found before anything is computed."""
 
 
 def missing(key: str) -> ExperimentError:
@@ -92,17 +88,8 @@ def training_settings(node: DictConfig) -> TrainingSettings:
 
 
 def _settings(kind: type[Settings], node: DictConfig) -> Settings:
-    """Settings in their types; ``lora.dropout=0`` is as good as 0.0.
-
-    Raises:
-        ExperimentError: a key is one too many.
-    """
+    """Settings in their types; ``lora.dropout=0`` is as good as 0.0."""
     values = plain(node)
-    expected = [field.name for field in fields(kind)]
-    for key in sorted(values.keys() - set(expected)):
-        raise ExperimentError(
-            f"{error_place(node)}.{key} is not a setting; those of {error_place(node)} are {', '.join(expected)}"
-        )
     for field in fields(kind):
         if field.type is float:
             values[field.name] = float(values[field.name])

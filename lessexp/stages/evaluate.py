@@ -15,7 +15,7 @@ from torch import nn
 from lessexp.artifacts import Artifact
 from lessexp.data.rows import Row, fingerprint, read_rows
 from lessexp.data.tokenize import lengths_of
-from lessexp.evaluation.answer_nll import answer_nll
+from lessexp.evaluation.answer_nll import ANSWER_NLL, answer_nll
 from lessexp.evaluation.base import Advance, Examinee
 from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
@@ -44,7 +44,7 @@ def _examine(
         tokens_per_batch=experiment.cfg.evaluation.tokens_per_batch,
         advance=advance,
     )
-    scores: dict[str, dict[str, float]] = {"answer_nll": answer_nll(examinee, rows)}
+    scores: dict[str, dict[str, float]] = {ANSWER_NLL: answer_nll(examinee, rows)}
     predictions = experiment.benchmark.judge(examinee, rows)
     for prediction in predictions:
         by_metric = {experiment.benchmark.metric: prediction.score, **prediction.further_scores}
@@ -163,6 +163,9 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 seed=cfg.seed,
             )
             for metric in scores
+        },
+        "higher_is_better": {
+            metric: metric != ANSWER_NLL and experiment.benchmark.higher_is_better(metric) for metric in scores
         },
         "n_rows": len(rows),
         "flops": flops,

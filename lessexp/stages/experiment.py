@@ -23,17 +23,16 @@ from lessexp.gradients.spaces import adapter
 from lessexp.models.source import model_folder
 from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
+from lessexp.settings.validation import validate
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import instantiate, lora_settings, missing_keys_named, plain, training_fields
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
-from lessexp.stages.option_checks import check_targets_of_options
 from lessexp.stages.preparation import preparation, reader_of
 from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
 from lessexp.stages.shelf import shelf_of
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.stages.tuning import Tuning
-from lessexp.stages.value_checks import check_values
 from lessexp.training.imports import ImportedWarmup
 from lessexp.training.trainer import Engine
 
@@ -52,8 +51,7 @@ class Experiment:
 
     @missing_keys_named()
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
-        check_values(cfg)
-        check_targets_of_options(cfg)
+        validate(cfg)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
@@ -188,11 +186,8 @@ class Experiment:
     @property
     def data_fingerprints(self) -> dict[str, str]:
         """Hashes of what the run read: the rows it could choose from, those it aimed at, those that judged it."""
-        return {
-            "usable pool": self._pool_fingerprint,
-            "target": fingerprint(self.target),
-            "test rows": fingerprint(self.benchmark_rows),
-        }
+        judged_by = {"test rows": fingerprint(self.benchmark_rows)} if "evaluate" in self.cfg.selector.stages else {}
+        return {"usable pool": self._pool_fingerprint, "target": fingerprint(self.target)} | judged_by
 
     @property
     def n_warmup(self) -> int:

@@ -18,7 +18,7 @@ from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.selection.top_k import budget
-from lessexp.stages.configuration import ExperimentError, lora_settings, missing_keys_named, training_settings
+from lessexp.stages.configuration import ExperimentError, missing_keys_named, training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
@@ -63,14 +63,10 @@ def _check_settings(experiment: Experiment) -> None:
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
         raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
-    lora_settings(cfg)  # refuses what is one too many
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
     for store in experiment.stores:
         _check_choice("datastore.dtype", store.dtype, CODECS)
-    budget = cfg.gradients.tokens_per_batch
-    if budget != "auto" and not (isinstance(budget, int) and budget > 0):
-        raise ExperimentError(f"gradients.tokens_per_batch must be a number above 0 or auto, got {budget!r}")
 
 
 def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, run_page
 from lessexp.reports.tables import report_tables
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preparation import pool_counts
-from lessexp.stages.progress import console
+from lessexp.stages.progress import console, say
 
 _COSTS = ("seconds", "peak_memory_bytes", "bytes_written", "flops", "artifacts")
 
@@ -22,6 +22,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     cfg = experiment.cfg
     stages = [name for name in cfg.selector.stages if name != "report"]
     records = {name: json.loads((experiment.run_folder / "stages" / f"{name}.json").read_text()) for name in stages}
+    judged = records.get("evaluate", {"metrics": {}, "higher_is_better": {}, "held_out": None, "leaks": None})
     results = {
         "selector": cfg.selector.name,
         "model": cfg.model.name,
@@ -32,11 +33,12 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "settings_key": experiment.settings_key,
         "pool": pool_counts(experiment.pool, cfg),
         "data": experiment.data_fingerprints,
-        "metrics": records["evaluate"]["metrics"],
+        "metrics": judged["metrics"],
+        "higher_is_better": judged["higher_is_better"],
         "selection": records["select"]["selection"],
         "stages": {name: {cost: record[cost] for cost in _COSTS} for name, record in records.items()},
-        "held_out": records["evaluate"]["held_out"],
-        "leaks": records["evaluate"]["leaks"],
+        "held_out": judged["held_out"],
+        "leaks": judged["leaks"],
         "device": device_name(experiment.device),
         "versions": package_versions(),
         "git_commit": git_commit(Path(__file__).parent),
@@ -44,12 +46,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
     write_results(experiment.run_folder, results)
     for table in report_tables(results):
         console.print(table)
+    say(f"selected rows: {experiment.selected_file}")
     write_rows(experiment.run_folder / TARGET_FILE, experiment.target)
     page = run_page(
         experiment.run_folder,
         lengths={row.example_id: row.answer_length for row in experiment.pool},
         target=experiment.target,
-        questions=experiment.benchmark.questions(),
+        questions=experiment.benchmark.questions() if "evaluate" in records else {},
     )
     with written_whole(experiment.run_folder / PAGE_FILE) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import sys
@@ -17,7 +18,9 @@ from omegaconf.errors import InterpolationResolutionError
 from lessexp.locks import taking_turns
 from lessexp.stages.storage import RUN_FOLDER, StorageError
 
+_ERROR = ".error.txt"
 _LOCK = ".lock"
+_LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 def claimed(folder: str | Path) -> str:
@@ -38,6 +41,34 @@ def claimed(folder: str | Path) -> str:
                 return str(first.with_name(name))
     except OSError as error:
         raise StorageError(_refusal(first, error)) from error
+
+
+def job_folder(swept: str) -> str:
+    """The name of a job's folder within its sweep.
+
+    Args:
+        swept: what the job sets, e.g. ``selector=less,seed=0``. Slashes, as in paths, become underscores; a long
+            name is cut and ends in a hash of the whole.
+    """
+    name = swept.replace("/", "_").replace("\0", "_") or "run"
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:12]
+    return f"{encoded[: _LONGEST_NAME - 13].decode(errors='ignore')}-{digest}"
+
+
+def error_file(job: Path) -> Path:
+    """The file, beside a job's folder, that holds the sentence by which the job failed."""
+    return job.with_name(job.name + _ERROR)
+
+
+def failed_jobs(sweep: Path) -> dict[str, str]:
+    """The jobs of a sweep that failed: why, by the folder's name."""
+    files = sorted(sweep.rglob(f"*{_ERROR}"))
+    return {
+        str(file.relative_to(sweep)).removesuffix(_ERROR): file.read_text(encoding="utf-8").strip() for file in files
+    }
 
 
 class FolderCheck(Callback):
@@ -73,9 +104,10 @@ def _refusal(folder: Path, error: OSError) -> str:
     return f"{folder.absolute()}: {os.strerror(error.errno)}; set {RUN_FOLDER} to a folder that you may write to"
 
 
-def register_resolver() -> None:
-    """Let configurations name a new folder: ``${claimed:outputs/${now:%H-%M-%S}}``."""
-    OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
+# ${claimed:outputs/${now:%H-%M-%S}} and ${job_folder:...} in conf/. They are registered here and not in run.py, which
+# a launcher's job does not import.
+OmegaConf.register_new_resolver("claimed", claimed, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
 
 def held(folder: Path, announce: Callable[[str], None]) -> AbstractContextManager[None]:

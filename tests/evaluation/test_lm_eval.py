@@ -37,6 +37,9 @@ class Task:
     def doc_to_choice(self, doc):
         return doc["choices"]
 
+    def higher_is_better(self):
+        return {"acc": True, "ppl": False}
+
 
 @pytest.fixture
 def stand_in(monkeypatch):

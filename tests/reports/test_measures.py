@@ -32,11 +32,13 @@ def test_a_pool_of_unknown_rows_has_no_share_of_wanted_rows():
 
 
 def test_an_nll_is_good_when_low_a_score_when_high_and_an_unknown_metric_neither():
-    assert [direction(name) for name in ("answer_nll", "accuracy", "f1", "exact_match", "score", "wanted rows")] == [
-        -1,
-        *[1] * 5,
-    ]
-    assert direction("bleurt_diff") == 0
+    told = {"higher_is_better": {"answer_nll": False, "mine": True, "loss_of_mine": False}}
+    assert [direction(name, told) for name in ("answer_nll", "mine", "loss_of_mine", "untold")] == [-1, 1, -1, 0]
+
+
+def test_of_runs_that_do_not_tell_the_shipped_metrics_are_known():
+    assert [direction(name, {}) for name in ("answer_nll", "accuracy", "f1", "exact_match", "score")] == [-1, *[1] * 4]
+    assert direction("bleurt_diff", {}) == 0
 
 
 def test_the_benchmarks_own_metric_is_the_first_beside_the_nll():

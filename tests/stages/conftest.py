@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from lessexp.data.rows import write_rows
 from lessexp.stages import warmup
 from lessexp.stages.artifact_paths import set_artifact_paths
+from lessexp.stages.composition import compose_config as compose_config_of_the_package
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
 from tests.conftest import make_rows
@@ -36,8 +36,7 @@ SHRUNK = [
 
 def compose_from(*overrides: str) -> DictConfig:
     """The shipped configuration with overrides."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+    return compose_config_of_the_package(overrides)
 
 
 def keys_of(node: DictConfig, above: str = "") -> list[str]:

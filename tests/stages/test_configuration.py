@@ -51,10 +51,8 @@ def test_what_a_user_got_wrong_comes_out_as_one_sentence(node, error, message):
 @pytest.mark.parametrize(
     ("key", "overrides"),
     [
-        ("evaluation.max_new_tokens", ["~evaluation.max_new_tokens"]),
-        ("trainer.strategy", ["~trainer.strategy"]),
-        ("paths.run", ["paths=null", "paths={}"]),
-        ("paths.warmup", ["paths=null", "paths={run:null,pool_gradients:null,target_gradients:null}"]),
+        ("proxy.adapter_from", ["proxy=svd", "~proxy.adapter_from"]),
+        ("alignment.n_held_out", ["proxy=ipsvd", "alignment=second_order", "~alignment.n_held_out"]),
     ],
 )
 def test_a_key_taken_out_of_its_group_is_named(make_experiment, key, overrides):

@@ -74,12 +74,14 @@ def test_two_epochs_of_the_final_training_are_counted_while_they_last(forecast, 
 
 
 def test_more_rows_checkpoints_and_dimensions_take_more_in_proportion(forecast):
+    warmup = forecast("selector.stages=[warmup]", run="warmup")
     half = forecast("warmup.checkpoints=[2]", "selector.stages=[gradients]", "proj_dim=1024", run="half")
     whole = forecast("selector.stages=[gradients]", "proj_dim=1024", run="whole")
     wide = forecast("selector.stages=[gradients]", "proj_dim=2048", run="wide")
-    assert whole.flops == pytest.approx(2 * half.flops)
-    assert whole.bytes_written == pytest.approx(2 * half.bytes_written, rel=1e-3)
-    assert wide.bytes_written == pytest.approx(2 * whole.bytes_written, rel=0.02)
+    flops, written = warmup.flops, warmup.bytes_written
+    assert whole.flops - flops == pytest.approx(2 * (half.flops - flops))
+    assert whole.bytes_written - written == pytest.approx(2 * (half.bytes_written - written), rel=1e-3)
+    assert wide.bytes_written - written == pytest.approx(2 * (whole.bytes_written - written), rel=0.02)
     assert wide.flops == whole.flops
 
 

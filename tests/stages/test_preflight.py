@@ -19,8 +19,8 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        (["fraction=0"], BudgetError, "fraction must be above 0 and at most 1, got 0"),
-        (["fraction=1.5"], BudgetError, "got 1.5"),
+        (["fraction=0"], ExperimentError, "fraction should be greater than 0, got 0"),
+        (["fraction=1.5"], ExperimentError, "fraction should be less than or equal to 1, got 1.5"),
         (["fraction=0.01"], BudgetError, "fraction=0.01 of 24 pool rows selects none"),
         (
             ["fraction=0.1"],
@@ -28,10 +28,10 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             "selects 2 of 24 rows, 24 of them usable, fewer than one batch of finetune",
         ),
         (["warmup.fraction=0.1"], ExperimentError, "gives 2 of 24 rows, fewer than one batch of warmup.training"),
-        (["warmup.fraction=-0.1"], ExperimentError, r"warmup.fraction must be from 0 \(no warm-up\) to 1, got -0.1"),
+        (["warmup.fraction=-0.1"], ExperimentError, "warmup.fraction should be greater than or equal to 0, got -0.1"),
         (["warmup.fraction=0", "warmup.checkpoints=[1]"], ExperimentError, r"of the checkpoints \[0\]"),
         (["max_length=5"], ExperimentError, "target example 'target-000': no token of its answer"),
-        (["fraction=abc"], ExperimentError, "fraction must be a number, got 'abc'"),
+        (["fraction=abc"], ExperimentError, "fraction should be a valid number, got 'abc'"),
         (
             ["warmup.training.schedule=cosine"],
             ExperimentError,
@@ -40,19 +40,19 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         (
             ["+finetune.training.foo=1"],
             ExperimentError,
-            r"finetune.training.foo is not a setting; those of finetune.training are epochs, .*, max_grad_norm",
+            "finetune.training.foo is not a setting",
         ),
-        (["~lora.rank"], ExperimentError, "lora.rank is missing; leave it in place"),
+        (["~lora.rank"], ExperimentError, "lora.rank is missing; its option, or the command line"),
         (["datastore.dtype=int3"], ExperimentError, "datastore.dtype must be one of float32, .*int1, got 'int3'"),
         (["device=cuda:7"], ExperimentError, "device=cuda:7, but torch finds no CUDA device"),
         (["benchmark.path=/nowhere"], MissingFileError, "/nowhere: no such file"),
         (
             ["benchmark=reasoning_gym"],
             ExperimentError,
-            "'target.families' not found: the options chosen",
+            "benchmark.families: .*target.families.* the options chosen do not go together",
         ),
         (["datastore.also=[{dtype:int3}]"], ExperimentError, "datastore.dtype must be one of .*int1, got 'int3'"),
-        (["gradients.tokens_per_batch=0"], ExperimentError, "tokens_per_batch must be a number above 0 or auto, got 0"),
+        (["gradients.tokens_per_batch=0"], ExperimentError, "should be greater than or equal to 1 or 'auto', got 0"),
         (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1.*or warmup=import"),
         (["warmup=import"], ExperimentError, "warmup=import needs warmup.path="),
         (["warmup=import", "warmup.path=/nowhere"], ForeignCheckpointError, "warmup.path=/nowhere is no folder"),
@@ -61,7 +61,7 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         (
             ["proxy=svd", "proxy.sparsity=1"],
             ExperimentError,
-            r"proxy\.sparsity must be a number above 0 and below 1, got 1",
+            r"proxy\.sparsity should be less than 1, got 1",
         ),
         (["proxy=svd", "proxy.adapter_from=me"], ExperimentError, "must be one of target, proxy, got 'me'"),
         (["proxy=layer_drop", "proxy.adapter_from=target"], ExperimentError, "set proxy.adapter_from=proxy"),

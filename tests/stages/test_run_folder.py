@@ -4,7 +4,7 @@ import time
 import pytest
 from omegaconf import OmegaConf
 
-from lessexp.stages.run_folder import FolderCheck, claimed, held, register_resolver
+from lessexp.stages.run_folder import FolderCheck, claimed, error_file, failed_jobs, held, job_folder
 from lessexp.stages.storage import StorageError
 
 
@@ -14,7 +14,6 @@ def test_a_folder_that_is_taken_gets_a_number_behind_its_name(tmp_path):
 
 
 def test_a_configuration_claims_its_folder_once_however_often_it_is_asked(tmp_path):
-    register_resolver()
     cfg = OmegaConf.create({"day": "tuesday", "dir": f"${{claimed:{tmp_path}/${{day}}}}"})
     assert cfg.dir == cfg.dir == str(tmp_path / "tuesday")
     assert OmegaConf.create({"dir": f"${{claimed:{tmp_path}/tuesday}}"}).dir == str(tmp_path / "tuesday-2")
@@ -30,7 +29,6 @@ def test_where_no_folder_can_be_made_the_key_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["outputs/run", "${claimed:outputs/run}"])
 def test_a_run_or_sweep_without_a_folder_ends_in_one_sentence(tmp_path, monkeypatch, start, name):
     monkeypatch.chdir(tmp_path)
-    register_resolver()
 
     def begin():
         config = OmegaConf.create({"hydra": {"run": {"dir": name}, "sweep": {"dir": name}}})
@@ -71,3 +69,17 @@ def test_of_eight_processes_each_claims_its_own_folder_and_in_one_folder_they_ta
         events.append(order.get())
     assert [event for event in events if event != "waits"] == ["in", "out"] * 8
     assert "waits" in events
+
+
+def test_a_jobs_folder_is_named_by_what_it_sets():
+    assert job_folder("seed=0,selector=less") == "seed=0,selector=less"
+    assert job_folder("data.paths=[/a/b.jsonl]") == "data.paths=[_a_b.jsonl]"
+    assert job_folder("") == "run"
+
+
+def test_long_names_of_jobs_fit_a_file_system_and_differ(tmp_path):
+    names = [job_folder("lora.target_modules=[" + ",".join(["größe"] * 60) + f"],seed={seed}") for seed in (0, 1)]
+    assert names[0] != names[1] and names[0].startswith("lora.target_modules=[größe,")
+    for name in names:
+        assert error_file(tmp_path / name).write_text("why\n") > 0
+    assert failed_jobs(tmp_path) == dict.fromkeys(sorted(names), "why")
