@@ -1,4 +1,4 @@
-"""What every selector that needs no model keeps, in the settings it ships with."""
+"""What every selector that needs no model keeps, in the settings it ships with: each file in ``conf/selector``."""
 
 import random
 import tracemalloc
@@ -14,8 +14,9 @@ from lessexp.stages.configuration import instantiate
 from tests.conftest import make_rows
 
 OPTIONS = Path(__file__).parents[2] / "conf" / "selector"
-NAMES = ["bm25", "dsir", "full", "length", "random", "random_balanced"]
-DRAWN = ["dsir", "random", "random_balanced"]
+SCORERS = {file.stem: OmegaConf.load(file).get("scorer") for file in sorted(OPTIONS.glob("*.yaml"))}
+NAMES = [name for name, scorer in SCORERS.items() if scorer and "${paths." not in OmegaConf.to_yaml(scorer)]
+DRAWN = [name for name in NAMES if "seed" in SCORERS[name]]
 POOL = make_rows(30)
 TARGET = make_rows(7, prefix="target", target=True)
 
