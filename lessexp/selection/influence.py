@@ -14,7 +14,8 @@ class InfluenceSelector:
     """Scores rows by influence (LESS, arXiv:2402.04333).
 
     Args:
-        warmup: folder of the warm-up checkpoints; the mean learning rates of those in the stores are the weights.
+        warmup: folder of the warm-up checkpoints; the mean learning rates of those in the stores are the weights,
+            which are equal if all of these rates are 0, as a single checkpoint's may be.
         pool_store: folder of the pool's datastore.
         target_store: folder of the target's datastore.
         subtask_vector: see `lessexp.influence.similarity.score`.
@@ -39,7 +40,8 @@ class InfluenceSelector:
         pool_store = store_of(self.pool_store, pool, "pool")
         target_store = store_of(self.target_store, target, "target")
         folders = [epoch_folder(self.warmup, epoch) for epoch in pool_store.checkpoints]
-        weights = [read_trainer_state(folder).mean_learning_rate for folder in folders]
+        rates = [read_trainer_state(folder).mean_learning_rate for folder in folders]
+        weights = rates if any(rates) else [1.0] * len(rates)
         influence = score(
             pool_store, target_store, weights, subtask_vector=self.subtask_vector, row_weights=self.row_weights
         )

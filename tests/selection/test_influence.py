@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,15 @@ def test_checkpoint_scores_are_kept_and_weighted_by_the_mean_rates(selector):
     torch.testing.assert_close(scores.by_checkpoint.sum(0), scores.by_subtask)
     same = scores.by_checkpoint[:, scores.example_ids.index("pool-2"), 0]
     torch.testing.assert_close(same, torch.tensor([2 / 3, 1 / 3]))
+
+
+def test_checkpoints_whose_rates_are_all_zero_weigh_alike(selector, tmp_path):
+    for epoch in (1, 2):
+        file = tmp_path / "warmup" / f"epoch={epoch}" / "trainer_state.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"mean_learning_rate": 0.0}))
+    scores = selector.score(pool_rows(), target_rows())
+    same = scores.by_checkpoint[:, scores.example_ids.index("pool-2"), 0]
+    torch.testing.assert_close(same, torch.tensor([1 / 2, 1 / 2]))
 
 
 def test_a_store_of_other_rows_is_refused_by_id(selector):
