@@ -18,7 +18,7 @@ from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
 from lessexp.selection.top_k import ranking, rows_won
 from lessexp.stages.checkpoints import checkpoint_folders
-from lessexp.stages.configuration import instantiate
+from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 
@@ -95,11 +95,20 @@ def _log_selected(experiment: Experiment, scores: Scores, score: torch.Tensor, s
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Score and cut."""
+    """Score and cut.
+
+    Raises:
+        ExperimentError: no row of the pool can be scored.
+    """
     cfg, folder = experiment.cfg, experiment.run_folder
     selector: Selector = instantiate(cfg.selector.scorer)
     pool = experiment.pool
     scores = selector.score(experiment.usable_pool, experiment.target).in_order_of(pool.ids)
+    if not scores.example_ids:
+        example_id, reason = next(iter(scores.excluded.items()))
+        raise ExperimentError(
+            f"none of the {len(experiment.usable_pool)} pool rows can be scored; the first, '{example_id}': {reason}"
+        )
     score = instantiate(cfg.aggregate)(scores.by_subtask)
     place = {example_id: index for index, example_id in enumerate(pool.ids)}
     best_first = (pool[place[example_id]] for example_id in ranking(score, scores.example_ids))

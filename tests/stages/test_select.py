@@ -7,6 +7,7 @@ import torch
 from lessexp.data.rows import Row, read_rows, write_rows
 from lessexp.selection.base import Scores
 from lessexp.stages import gradients, select, warmup
+from lessexp.stages.configuration import ExperimentError
 from tests.conftest import make_rows
 
 
@@ -78,6 +79,18 @@ def test_a_subtask_that_takes_nearly_all_picks_is_pointed_out(make_experiment, m
     monkeypatch.setattr(select, "instantiate", lambda node: Lopsided() if "seed" in node else real(node))
     select.run(make_experiment("selector=random"))
     assert "100% of the selected rows score highest for 'sums', one of 2 subtasks" in capsys.readouterr().out
+
+
+def test_a_pool_in_which_no_row_can_be_scored_is_refused_with_the_reason(make_experiment, monkeypatch):
+    class NoneScored:
+        def score(self, pool, target):
+            reasons = {row.example_id: "its gradient is not finite at checkpoint 2" for row in pool}
+            return Scores([], ["sums", "words"], torch.empty(0, 2), excluded=reasons)
+
+    real = select.instantiate
+    monkeypatch.setattr(select, "instantiate", lambda node: NoneScored() if "seed" in node else real(node))
+    with pytest.raises(ExperimentError, match=r"none of the 24 pool rows .*'row-000': its gradient is not finite at"):
+        select.run(make_experiment("selector=random"))
 
 
 def test_rows_that_score_alike_for_all_subtasks_point_at_none(make_experiment, capsys):
