@@ -128,7 +128,7 @@ def test_the_logger_of_a_notebook_writes_into_the_run_folder(select):
         ({"target": []}, EmptyTargetError, "target holds no row; give at least one example"),
         ({"pool": []}, ExperimentError, "pool holds no row"),
         ({"pool": [{"text": "2 and 2"}]}, RowError, r"pool\[0\]: there is no column 'messages'; the columns are text"),
-        ({"fraction": 0.01}, BudgetError, "fraction=0.01 of 24 pool rows selects none"),
+        ({"fraction": 0}, BudgetError, "fraction must be above 0 and at most 1, got 0"),
         ({"selector": "full"}, ExperimentError, "fraction=0.25 was asked for, but selector and overrides make it 1.0"),
     ],
 )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from lessexp.data.rows import write_rows
@@ -48,6 +50,13 @@ def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # n
     results = run_in(tmp_path / "run", compose_config(*settings))
     assert results["selection"]["n_selected"] == 6
     assert results["stages"]["proxy"]["artifacts"]["proxy"]["n_replaced"] == 14
+
+
+def test_a_pool_of_copies_trains_on_the_one_row_that_is_left(compose_config, tmp_path):  # noqa: F811
+    write_rows(tmp_path / "copies.jsonl", [replace(row, messages=make_rows(1)[0].messages) for row in make_rows(9)])
+    given = [f"data.paths=[{tmp_path / 'copies.jsonl'}]", "dedup=exact", "fraction=1"]
+    selection = run_in(tmp_path / "run", compose_config(*given))["selection"]
+    assert (selection["n_selected"], selection["n_copies"]) == (1, 8)
 
 
 def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_path):  # noqa: F811

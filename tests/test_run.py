@@ -81,6 +81,27 @@ def test_ctrl_c_while_the_program_loads_leaves_no_traceback(tmp_path):
     assert "Traceback" not in rest and "KeyboardInterrupt" not in rest
 
 
+@pytest.mark.parametrize(
+    ("recipe", "n_warmup", "n_selected", "batch_size"), [("paper", 3, 3, 128), ("smollm2_135m", 6, 9, 8)]
+)
+def test_a_small_pool_of_ones_own_runs_without_any_further_setting(
+    places, tmp_path, recipe, n_warmup, n_selected, batch_size
+):
+    write_rows(tmp_path / "pool.jsonl", make_rows(60))
+    options = ["model=hf", f"recipe={recipe}", "data=jsonl", "target=jsonl", "logger=none", *places]
+    done = run_py(tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    short = f"of 60 rows, less than one batch of {batch_size}; each step takes all of them"
+    notes = [f"warmup: {n_warmup} {short}"]
+    notes += [f"finetune: {n_selected} {short}"] * (n_selected < batch_size)
+    assert [line for line in said if "less than" in line] == notes
+    assert said.index(notes[-1]) < said.index("── warmup")
+    assert read_results(tmp_path / "out")["selection"]["n_selected"] == n_selected
+    [last] = (tmp_path / "artifacts" / "warmup").glob("*/epoch=4/trainer_state.json")
+    assert json.loads(last.read_text())["step"] == 4, "each epoch is one step over all its rows"
+
+
 def write_less_pool(folder, n_per_source):
     for source in ("flan_v2", "cot", "dolly", "oasst1"):
         (folder / source).mkdir(parents=True)

@@ -82,7 +82,8 @@ class InstructionDataModule(pl.LightningDataModule):
 
     Args:
         rows: what to train on.
-        batch_size: examples of one optimizer step, of all processes together.
+        batch_size: examples of one optimizer step, of all processes together; the last step of an epoch takes what is
+            left, which may be all rows.
         micro_batch_size: examples of one forward pass.
         pad_token_id: fills the ends of short rows.
         seed: fixes the order of every epoch.
@@ -90,7 +91,7 @@ class InstructionDataModule(pl.LightningDataModule):
         first_epoch: number of the first epoch to come, above zero when training resumes.
 
     Raises:
-        ValueError: fewer rows than one batch.
+        ValueError: there is no row.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class InstructionDataModule(pl.LightningDataModule):
         first_epoch: int = 0,
     ):
         super().__init__()
-        if len(rows) < batch_size:
-            raise ValueError(f"{len(rows)} rows are fewer than one batch of {batch_size}")
+        if not len(rows):
+            raise ValueError("there is no row to train on")
         self.rows = rows
         self.pad_token_id = pad_token_id
         self.first_epoch = first_epoch

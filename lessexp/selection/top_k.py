@@ -10,23 +10,21 @@ from lessexp.errors import UserError
 
 
 class BudgetError(UserError, ValueError):
-    """A fraction that selects nothing or more than there is."""
+    """A fraction that is no share of the pool, or a pool without rows."""
 
 
 def budget(fraction: float | int, n_pool: int) -> int:
-    """Rows that a fraction of the pool means: ``floor(fraction * n_pool)``.
+    """Rows that a fraction of the pool means: ``floor(fraction * n_pool)``, but at least one.
 
     Raises:
-        BudgetError: the fraction is not in (0, 1], or selects no row.
+        BudgetError: the fraction is not in (0, 1], or the pool holds no row.
     """
     if not 0 < fraction <= 1:
         raise BudgetError(f"fraction must be above 0 and at most 1, got {fraction}")
+    if n_pool < 1:
+        raise BudgetError("the pool holds no row to select")
     # 0.07 * 100 is 7.000000000000001 and 0.29 * 100 is 28.999999999999996; both mean whole rows.
-    n_selected = math.floor(round(fraction * n_pool, 9))
-    if n_selected == 0:
-        advice = f"; use at least {math.ceil(1e6 / n_pool) / 1e6}" if n_pool else ""
-        raise BudgetError(f"fraction={fraction} of {n_pool} pool rows selects none{advice}")
-    return n_selected
+    return max(1, math.floor(round(fraction * n_pool, 9)))
 
 
 def ranking(scores: Float[Tensor, " n_scored"], example_ids: Sequence[str]) -> list[str]:

@@ -191,8 +191,13 @@ class Experiment:
 
     @property
     def n_warmup(self) -> int:
-        """Rows of the warm-up's random share."""
-        return round(self.cfg.warmup.fraction * len(self.usable_pool))
+        """Rows of the warm-up's random share, at least one."""
+        return max(1, round(self.cfg.warmup.fraction * len(self.usable_pool)))
+
+    @property
+    def trains_warmup(self) -> bool:
+        """Whether the warm-up is a training, as opposed to checkpoints that are given or a fresh adapter."""
+        return not self.cfg.warmup.path and self.cfg.warmup.fraction > 0
 
     @property
     def n_selected(self) -> int:

@@ -1,7 +1,7 @@
 """What cannot work is found here, before anything is computed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from lessexp.gradients.identity import identity_over_adapter
 from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
-from lessexp.selection.top_k import budget
 from lessexp.stages.configuration import ExperimentError, missing_keys_named, training_settings
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.progress import say
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
 from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
 from lessexp.training.trainer import STRATEGIES
@@ -30,30 +30,39 @@ _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
 
 @missing_keys_named()
 def preflight(experiment: Experiment) -> None:
-    """Check settings, rows and models of an experiment against each other.
+    """Check settings, rows and models of an experiment against each other, and announce shares of few rows.
+
+    Settings come first, then the rows as they are in their files, and last whatever takes a model or its tokenizer,
+    which may have to be downloaded.
 
     Raises:
         UserError: naming the key or the row, and what to do.
     """
-    _check_settings(experiment)
-    _check_target(experiment)
-    _check_pool(experiment)
-    _check_weights(experiment.cfg.model)
     stages = experiment.cfg.selector.stages
+    selects_by_model = "warmup" in stages or "representations" in stages
+    _check_settings(experiment)
+    _check_weights(experiment.cfg.model)
+    if selects_by_model:
+        _check_weights(experiment.cfg.selection_model)
+    if "warmup" in stages:
+        _check_warmup(experiment)
+    if "representations" in stages:
+        _check_choice("selector.representations.dtype", experiment.cfg.selector.representations.dtype, CODECS)
+    _check_rows(experiment)
+    _check_usable_rows(experiment)
     if "evaluate" in stages:
         _check_benchmark(experiment)
         _check_leaks(experiment)
     if "finetune" in stages:
-        _check_finetuning(experiment)
-    if "warmup" in stages or "representations" in stages:
-        _check_weights(experiment.cfg.selection_model)
+        experiment.tuning.check(experiment.model)
+    if selects_by_model:
         _check_proxy(experiment)
         _check_that_another_model_selects(experiment)
     if "warmup" in stages:
-        _check_warmup(experiment)
         _check_space(experiment)
-    if "representations" in stages:
-        _check_choice("selector.representations.dtype", experiment.cfg.selector.representations.dtype, CODECS)
+    _check_learning_rates(experiment)
+    for note in _notes_on_few_rows(experiment):
+        say(note)
 
 
 def _check_settings(experiment: Experiment) -> None:
@@ -74,38 +83,25 @@ def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:
         raise ExperimentError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _check_target(experiment: Experiment) -> None:
+def _check_rows(experiment: Experiment) -> None:
     if not experiment.target:
         raise EmptyTargetError("the target holds no row; check target")
     if taken := _SCORE_COLUMNS & {row.subtask for row in experiment.target}:
         raise ExperimentError(f"subtask '{min(taken)}' is the name of a column of scores.parquet; rename it")
+    if not experiment.pool:
+        raise ExperimentError("the pool holds no row; check data")
+
+
+def _check_usable_rows(experiment: Experiment) -> None:
     _, dropped = experiment.tokenized_target
     if dropped:
         raise ExperimentError(
             f"target example '{dropped[0].example_id}': {dropped[0].reason}; set target_max_length to more, "
             "or take the row out of the target"
         )
-
-
-def _check_pool(experiment: Experiment) -> None:
-    if not experiment.pool:
-        raise ExperimentError("the pool holds no row; check data")
-    budget(experiment.cfg.selector.fraction, len(experiment.pool))  # at least one row
     if not experiment.usable_pool:
         raise ExperimentError(
             f"no pool row has an answer within max_length={experiment.cfg.max_length}; raise max_length"
-        )
-
-
-def _check_finetuning(experiment: Experiment) -> None:
-    experiment.tuning.check(experiment.model)
-    batch_size = experiment.cfg.finetune.training.batch_size
-    if experiment.n_selected < batch_size:
-        n_selected = budget(experiment.cfg.selector.fraction, len(experiment.pool))
-        raise ExperimentError(
-            f"fraction={experiment.cfg.selector.fraction} selects {n_selected} of {len(experiment.pool)} rows, "
-            f"{len(experiment.usable_pool)} of them usable, fewer than one batch of "
-            f"finetune.training.batch_size={batch_size}"
         )
 
 
@@ -161,14 +157,13 @@ def _check_proxy(experiment: Experiment) -> None:
 
 
 def _check_alignment(experiment: Experiment) -> None:
-    settings = experiment.cfg.alignment
+    n_held_out, n_usable = experiment.cfg.alignment.n_held_out, len(experiment.usable_pool)
     if not experiment.proxy.has_factors:
         raise ExperimentError("only low-rank proxies can be aligned; set proxy=ipsvd, or alignment=off")
-    n_left = len(experiment.usable_pool) - settings.n_held_out
-    if settings.n_held_out < 3 or n_left < settings.settings.batch_size:
+    if not 3 <= n_held_out < n_usable:
         raise ExperimentError(
-            f"alignment.n_held_out={settings.n_held_out} must be 3 at least and leave "
-            f"alignment.settings.batch_size={settings.settings.batch_size} of {len(experiment.usable_pool)} usable rows"
+            f"alignment.n_held_out={n_held_out} must be at least 3 and leave a row to train on; the pool has "
+            f"{n_usable} usable rows"
         )
 
 
@@ -196,11 +191,11 @@ def _check_that_another_model_selects(experiment: Experiment) -> None:
 
 
 def _check_warmup(experiment: Experiment) -> None:
-    path = experiment.cfg.warmup.path
+    path, fraction = experiment.cfg.warmup.path, experiment.cfg.warmup.fraction
     if experiment.cfg.warmup.importer:
         if not path:
             raise ExperimentError("warmup=import needs warmup.path=..., the folder that holds the checkpoints")
-        experiment.imported_warmup.check(experiment.selection_model.lora)
+        experiment.imported_warmup.check(lora_settings(experiment.cfg))
         _check_checkpoints_chosen(experiment, range(1, len(experiment.imported_warmup.checkpoints) + 1))
     elif path:
         folders = checkpoints_in(Path(path))
@@ -211,12 +206,12 @@ def _check_warmup(experiment: Experiment) -> None:
             )
         check_whole(Path(path))
         _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
-    elif experiment.cfg.warmup.fraction == 0:
+    elif fraction == 0:
         _check_checkpoints_chosen(experiment, [0])
     else:
-        _check_warmup_to_train(experiment)
+        if not 0 < fraction <= 1:
+            raise ExperimentError(f"warmup.fraction must be from 0 (no warm-up) to 1, got {fraction}")
         _check_checkpoints_chosen(experiment, range(1, experiment.cfg.warmup.training.epochs + 1))
-        _check_that_a_checkpoint_weighs_something(experiment)
 
 
 def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> None:
@@ -227,31 +222,47 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
         )
 
 
-def _check_that_a_checkpoint_weighs_something(experiment: Experiment) -> None:
-    """A schedule that falls to zero ends in a step of rate zero, which may be all of the last epoch."""
-    training = training_settings(experiment.cfg.warmup.training)
-    rates = epoch_mean_rates(
-        schedule=training.schedule,
-        learning_rate=training.learning_rate,
-        warmup_ratio=training.warmup_ratio,
-        epochs=training.epochs,
-        steps_per_epoch=math.ceil(experiment.n_warmup / training.batch_size),
-    )
-    chosen = experiment.cfg.warmup.checkpoints or range(1, training.epochs + 1)
-    if not any(rates[epoch - 1] for epoch in chosen):
-        raise ExperimentError(
-            f"the mean learning rate before checkpoint {' and '.join(map(str, chosen))} is 0, so nothing would be "
-            "weighed; choose others by warmup.checkpoints, or raise warmup.fraction or warmup.training.epochs"
-        )
+def _trainings(experiment: Experiment) -> Iterator[tuple[str, DictConfig, int]]:
+    """Stage, settings and number of rows of each training of an adapter or a model."""
+    cfg, stages = experiment.cfg, experiment.cfg.selector.stages
+    if "warmup" in stages and experiment.trains_warmup:
+        yield "warmup", cfg.warmup.training, experiment.n_warmup
+    if "finetune" in stages:
+        yield "finetune", cfg.finetune.training, experiment.n_selected
 
 
-def _check_warmup_to_train(experiment: Experiment) -> None:
-    fraction = experiment.cfg.warmup.fraction
-    if not 0 < fraction <= 1:
-        raise ExperimentError(f"warmup.fraction must be from 0 (no warm-up) to 1, got {fraction}")
-    batch_size = experiment.cfg.warmup.training.batch_size
-    if experiment.n_warmup < batch_size:
-        raise ExperimentError(
-            f"warmup.fraction={fraction} gives {experiment.n_warmup} of {len(experiment.usable_pool)} rows, "
-            f"fewer than one batch of warmup.training.batch_size={batch_size}"
+def _check_learning_rates(experiment: Experiment) -> None:
+    """Refuse a training whose every step has a learning rate of 0, as the last step of the linear schedule has."""
+    for stage, node, n_rows in _trainings(experiment):
+        training = training_settings(node)
+        rates = epoch_mean_rates(
+            schedule=training.schedule,
+            learning_rate=training.learning_rate,
+            warmup_ratio=training.warmup_ratio,
+            epochs=training.epochs,
+            steps_per_epoch=math.ceil(n_rows / training.batch_size),
         )
+        if not any(rates):
+            raise ExperimentError(
+                f"{stage}: the learning rate is 0 at every step, so nothing would be trained; set "
+                f"{stage}.training.schedule=constant or raise {stage}.training.epochs"
+            )
+
+
+def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
+    """A sentence for each share of the pool that is less than one row, and each training on less than one batch."""
+    cfg, n_pool, n_usable = experiment.cfg, len(experiment.pool), len(experiment.usable_pool)
+    shares = [("select", "fraction", cfg.selector.fraction, n_pool)]
+    if "warmup" in cfg.selector.stages and experiment.trains_warmup:
+        shares.append(("warmup", "warmup.fraction", cfg.warmup.fraction, n_usable))
+    for stage, key, fraction, n_rows in shares:
+        if round(fraction * n_rows, 9) < 1:
+            yield f"{stage}: {key}={fraction} of {n_rows} rows is less than one row, so 1 row is taken"
+    trainings = [(stage, node.batch_size, n_rows) for stage, node, n_rows in _trainings(experiment)]
+    if "proxy" in cfg.selector.stages and experiment.proxy.is_aligned:
+        n_rows = len(experiment.proxy.alignment_rows) - cfg.alignment.n_held_out
+        trainings.append(("alignment", cfg.alignment.settings.batch_size, n_rows))
+    for stage, batch_size, n_rows in trainings:
+        if n_rows < batch_size:
+            short = f"{n_rows} of {n_usable} rows, less than one batch of {batch_size}"
+            yield f"{stage}: {short}; each step takes all of them"

@@ -4,10 +4,9 @@ import pytest
 
 from lessexp.data.rows import Row, write_rows
 from lessexp.data.target import EmptyTargetError
-from lessexp.errors import MissingFileError
+from lessexp.errors import MissingFileError, UserError
 from lessexp.evaluation.leaks import LeakError
 from lessexp.models.source import ModelUnavailableError
-from lessexp.selection.top_k import BudgetError
 from lessexp.stages.configuration import ExperimentError
 from lessexp.training.foreign_adapter import ForeignAdapterError
 from lessexp.training.foreign_checkpoint import ForeignCheckpointError
@@ -21,13 +20,6 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
     [
         (["fraction=0"], ExperimentError, "fraction should be greater than 0, got 0"),
         (["fraction=1.5"], ExperimentError, "fraction should be less than or equal to 1, got 1.5"),
-        (["fraction=0.01"], BudgetError, "fraction=0.01 of 24 pool rows selects none"),
-        (
-            ["fraction=0.1"],
-            ExperimentError,
-            "selects 2 of 24 rows, 24 of them usable, fewer than one batch of finetune",
-        ),
-        (["warmup.fraction=0.1"], ExperimentError, "gives 2 of 24 rows, fewer than one batch of warmup.training"),
         (["warmup.fraction=-0.1"], ExperimentError, "warmup.fraction should be greater than or equal to 0, got -0.1"),
         (["warmup.fraction=0", "warmup.checkpoints=[1]"], ExperimentError, r"of the checkpoints \[0\]"),
         (["max_length=5"], ExperimentError, "target example 'target-000': no token of its answer"),
@@ -71,7 +63,7 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             r"proxy\.steps and proxy\.factors: .*empty",
         ),
         (["proxy=layer_drop", "alignment=first_order"], ExperimentError, "only low-rank proxies can be aligned"),
-        (["proxy=svd", "alignment=first_order"], ExperimentError, "n_held_out=32 must be 3 at least and leave"),
+        (["proxy=svd", "alignment=first_order"], ExperimentError, "n_held_out=32 must be at least 3 and leave a row"),
         (["space=equivalent"], ExperimentError, "Adam's moments of its adapter alone; set gradients=sgd"),
         (["space=factor", "gradients=sgd"], ExperimentError, "space=factor needs a low-rank proxy"),
         (["space=equivalent", "gradients=sgd", "projection=identity"], ExperimentError, "over an adapter's"),
@@ -81,9 +73,14 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             "trainer=fsdp cannot spread",
         ),
         (
-            ["warmup.training.batch_size=12", "warmup.checkpoints=[2]"],
+            ["warmup.training.batch_size=12", "warmup.training.epochs=1", "warmup.training.warmup_ratio=0"],
             ExperimentError,
-            "the mean learning rate before checkpoint 2 is 0, so nothing would be weighed",
+            "warmup: the learning rate is 0 at every step, so nothing would be trained; set .*schedule=constant",
+        ),
+        (
+            ["finetune.training.batch_size=12", "finetune.training.warmup_ratio=0"],
+            ExperimentError,
+            "finetune: the learning rate is 0 at every step, so nothing would be trained",
         ),
         (["trainer.strategy=zero"], ExperimentError, "trainer.strategy must be one of ddp, fsdp, got 'zero'"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
@@ -100,8 +97,59 @@ def test_what_only_later_stages_need_is_not_asked_for_without_them(make_experime
     assert make_experiment(*unfit, "selector.stages=[select]").n_selected == 2
     with pytest.raises(MissingFileError, match="/nowhere"):
         make_experiment(*unfit, "selector.stages=[select,evaluate]")
-    with pytest.raises(ExperimentError, match="fewer than one batch of finetune"):
-        make_experiment(*unfit, "selector.stages=[select,finetune]")
+
+
+def notes_of(make_experiment, capsys, *overrides):
+    make_experiment(*overrides)
+    return [line for line in capsys.readouterr().out.splitlines() if " row" in line]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "notes"),
+    [
+        ([], []),
+        (["fraction=0.1"], ["finetune: 2 of 24 rows, less than one batch of 4; each step takes all"]),
+        (
+            ["fraction=0.04"],
+            [
+                "select: fraction=0.04 of 24 rows is less than one row, so 1 row is taken",
+                "finetune: 1 of 24 rows, less than",
+            ],
+        ),
+        (["warmup.fraction=0.1"], ["warmup: 2 of 24 rows, less than one batch of 4; each step takes all"]),
+        (
+            ["warmup.fraction=0.01", "warmup.training.batch_size=1"],
+            ["warmup: warmup.fraction=0.01 of 24 rows is less than one row, so 1 row is taken"],
+        ),
+        (["warmup.fraction=0"], []),
+        (["selector=random", "warmup.fraction=0.01"], []),
+        (["fraction=0.1", "selector.stages=[warmup,gradients,select]"], []),
+        (
+            ["selector=iprox", "proxy=svd", "alignment=first_order", "alignment.n_held_out=22"],
+            ["alignment: 2 of 24 rows, less than one batch of 4; each step takes all"],
+        ),
+    ],
+)
+def test_shares_of_few_rows_are_announced_and_not_refused(make_experiment, capsys, overrides, notes):
+    found = notes_of(make_experiment, capsys, *overrides)
+    assert len(found) == len(notes)
+    assert all(line.startswith(note) for line, note in zip(found, notes, strict=True))
+
+
+def test_given_checkpoints_are_no_training_on_few_rows(make_experiment, built_warmup, capsys):
+    assert not notes_of(make_experiment, capsys, f"warmup.path={built_warmup}", "warmup.fraction=0.01")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["fraction=2", "warmup.fraction=2", "warmup.checkpoints=[9]", "data.paths=[empty.jsonl]", "model.dtype=fp32"],
+)
+def test_what_takes_no_model_is_checked_before_one_is_looked_for(make_experiment, override, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UserError) as refusal:
+        make_experiment("model.path=/nowhere", override)
+    assert "nowhere" not in str(refusal.value)
 
 
 def test_a_proxy_needs_weights_that_are_not_rounded(make_experiment):
