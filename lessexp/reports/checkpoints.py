@@ -64,7 +64,10 @@ def checkpoint_agreement(file: Path, *, k: int) -> CheckpointAgreement:
         column = pyarrow.parquet.read_table(file, columns=[subtask])[subtask].to_numpy()
         scores = torch.from_numpy(column.astype(np.float64)).reshape(len(checkpoints), n_rows)
         scores = torch.cat([scores, scores.sum(dim=0, keepdim=True)])
-        correlations = torch.corrcoef(torch.stack([average_ranks(row) for row in scores]))
+        if n_rows == 1:
+            correlations = torch.full_like(ranks, torch.nan)
+        else:
+            correlations = torch.corrcoef(torch.stack([average_ranks(row) for row in scores]))
         n_ranked += ~correlations.isnan()
         ranks += correlations.nan_to_num()
         overlaps += _overlaps(scores, min(k, n_rows))

@@ -41,6 +41,11 @@ def test_a_subtask_without_a_ranking_leaves_the_others_mean(tmp_path):
     assert checkpoint_agreement(write_scores(tmp_path / "scores.parquet", scores), k=2).spearman[0, 1].isnan()
 
 
+def test_a_single_row_has_no_rank_correlation(tmp_path):
+    found = checkpoint_agreement(write_scores(tmp_path / "scores.parquet", torch.ones(2, 1, 2)), k=1)
+    assert found.spearman.isnan().all() and (found.top_overlap == 1).all()
+
+
 def test_checkpoints_of_other_rows_are_refused(tmp_path):
     file = write_scores(tmp_path / "scores.parquet", torch.ones(2, 2, 1), ids=["a", "b", "b", "a"])
     with pytest.raises(CheckpointScoresError, match=r"scores\.parquet does not hold the same rows"):
