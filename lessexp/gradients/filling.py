@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,27 +47,48 @@ class Donor:
         return self.store.encoded(checkpoint, [self._position[row_hash] for row_hash in row_hashes])
 
 
-def donors_of(order: Order, checkpoint_hashes: Mapping[str, str]) -> list[Donor]:
-    """Finished stores beside the one ordered that differ from it in nothing but their rows and further checkpoints.
-
-    Args:
-        order: of the store to be filled.
-        checkpoint_hashes: its manifest's; the same settings may have been trained twice.
+def donors_of(order: Order, checkpoint_hashes: Mapping[str, str], *, reader: Mapping[str, Any]) -> list[Donor]:
+    """What `unchecked_donors_of` finds, if it holds what was written.
 
     Raises:
         DamageError: one of them does not hold what was written.
         DamagedFileError: what one of them stands for cannot be read.
     """
+    found = unchecked_donors_of(order, checkpoint_hashes, reader=reader)
+    for donor in found:
+        check_whole(donor.store.root)
+    return found
+
+
+def unchecked_donors_of(
+    order: Order, checkpoint_hashes: Mapping[str, str], *, reader: Mapping[str, Any]
+) -> list[Donor]:
+    """Finished stores beside the one ordered that differ from it in nothing but their rows and further checkpoints.
+
+    Checkpoints are compared by their content, not by the settings that they were trained with or the folder that they
+    are read from: the same settings may have been trained twice, and an ordinary run's warm-up may be given by path.
+
+    Args:
+        order: of the store to be filled.
+        checkpoint_hashes: its manifest's.
+        reader: the part of its ``warmup`` field that says how the checkpoints read rows; empty if it has no such field.
+
+    Raises:
+        DamagedFileError: what one of them stands for cannot be read.
+    """
     found = []
     for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
         fields = read_json(complete.parent / "key.json")
-        free = {"rows": None, "checkpoints": None}
-        if complete.parent != order.folder and fields | free == {**order.fields} | free:
+        if complete.parent != order.folder and _are_alike(fields, order.fields, reader):
             store = GradientDatastore.open(complete.parent)
             if checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
-                check_whole(store.root)
                 found.append(Donor(store))
     return found
+
+
+def _are_alike(fields: Mapping[str, Any], wanted: Mapping[str, Any], reader: Mapping[str, Any]) -> bool:
+    free = {"rows": None, "checkpoints": None, "warmup": None}
+    return {**fields} | free == {**wanted} | free and reader.items() <= fields.get("warmup", {}).items()
 
 
 class StoreInProgress:
@@ -105,16 +127,20 @@ def needs_computing(row_hash: str, stores: Sequence[StoreInProgress]) -> bool:
     return not all(store.donors and store.donor_of(row_hash) for store in stores)
 
 
-def tokens_to_compute(lengths: Int[np.ndarray, " n"], stores: Sequence[StoreInProgress]) -> int:
+def tokens_to_compute(
+    lengths: Int[np.ndarray, " n"], row_hashes: Sequence[str], donors: Sequence[Sequence[Donor]]
+) -> int:
     """Tokens of the rows that need computing.
 
     Args:
-        lengths: of the stores' rows, in their order.
-        stores: over the same rows, with their hashes.
+        lengths: of the rows.
+        row_hashes: of the same rows.
+        donors: of each store to be filled with them.
     """
-    hashes = stores[0].writer.manifest.row_hashes
     return sum(
-        length for row_hash, length in zip(hashes, lengths.tolist(), strict=True) if needs_computing(row_hash, stores)
+        length
+        for length, row_hash in zip(lengths.tolist(), row_hashes, strict=True)
+        if not all(any(donor.holds(row_hash) for donor in of_store) for of_store in donors)
     )
 
 

@@ -3,6 +3,7 @@
 Stages share nothing in memory but this: each reads what it needs from here and from files.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -52,6 +53,8 @@ class Experiment:
     @missing_keys_named()
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
         validate(cfg)
+        if cfg.warmup.path:
+            cfg.warmup.path = os.path.expanduser(cfg.warmup.path)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)
@@ -195,11 +198,6 @@ class Experiment:
         return max(1, round(self.cfg.warmup.fraction * len(self.usable_pool)))
 
     @property
-    def trains_warmup(self) -> bool:
-        """Whether the warm-up is a training, as opposed to checkpoints that are given or a fresh adapter."""
-        return not self.cfg.warmup.path and self.cfg.warmup.fraction > 0
-
-    @property
     def n_selected(self) -> int:
         """Rows that the selector may pick."""
         return min(budget(self.cfg.selector.fraction, len(self.pool)), len(self.usable_pool))
@@ -213,8 +211,13 @@ class Experiment:
             checkpoints = given_checkpoint_fields(Path(self.cfg.warmup.path))
         else:
             checkpoints = self._checkpoints_to_train
+        return self.warmup_reader_fields | checkpoints
+
+    @property
+    def warmup_reader_fields(self) -> dict[str, Any]:
+        """All that determines how the warm-up checkpoints read rows, whichever they are."""
         reader = self._reader_fields | ({"proxy": NO_PROXY} if self.proxy.takes_targets_adapter else {})
-        return {"format": 1, "lora": plain(self.cfg.lora)} | reader | checkpoints
+        return {"format": 1, "lora": plain(self.cfg.lora)} | reader
 
     @cached_property
     def imported_warmup(self) -> ImportedWarmup | None:

@@ -20,13 +20,13 @@ from lessexp.gradients.memory import Batches, tokens_that_fit
 from lessexp.gradients.per_example import GradientFeatures
 from lessexp.gradients.projection import ProjectorStack
 from lessexp.models.lora import copy_into
-from lessexp.stages.checkpoints import checkpoint_folders
+from lessexp.stages.checkpoints import checkpoint_folders, checkpoint_hashes
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.cost import training_flops
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import progress_bar, say
 from lessexp.stages.store_settings import StoreSettings
-from lessexp.training.checkpoint import checkpoint_hash, read_checkpoint
+from lessexp.training.checkpoint import read_checkpoint
 from lessexp.wholeness import read_complete
 
 
@@ -89,11 +89,12 @@ def _fill(
             dtype=settings[order.folder].dtype,
             rows_per_shard=cfg.datastore.rows_per_shard,
             provenance=dict(order.fields),
-            checkpoint_hashes={str(epoch): checkpoint_hash(folder) for epoch, folder in checkpoints.items()},
+            checkpoint_hashes=checkpoint_hashes(checkpoints),
             row_hashes=rows.column("content_hash").to_pylist(),
             subtasks=[side.subtask_of[name] for name in rows.ids] if side.subtask_of else None,
         )
-        return StoreInProgress(DatastoreWriter(order.folder, manifest), donors_of(order, manifest.checkpoint_hashes))
+        donors = donors_of(order, manifest.checkpoint_hashes, reader=experiment.warmup_reader_fields)
+        return StoreInProgress(DatastoreWriter(order.folder, manifest), donors)
 
     space = instantiate(cfg.space)
 
@@ -129,7 +130,8 @@ def _fill(
             team=experiment.team,
         )
     lengths = lengths_of(rows)
-    n_computed = tokens_to_compute(lengths, stores)
+    row_hashes = rows.column("content_hash").to_pylist()
+    n_computed = tokens_to_compute(lengths, row_hashes, [store.donors for store in stores])
     flops_a_token = len(checkpoints) * training_flops(load_model().num_parameters(), 1)
     made = {
         "n_rows": len(rows),

@@ -17,6 +17,7 @@ from lessexp.gradients.identity import identity_over_adapter
 from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
+from lessexp.stages.checkpoints import trains_warmup
 from lessexp.stages.configuration import ExperimentError, missing_keys_named, training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
@@ -225,7 +226,7 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
 def _trainings(experiment: Experiment) -> Iterator[tuple[str, DictConfig, int]]:
     """Stage, settings and number of rows of each training of an adapter or a model."""
     cfg, stages = experiment.cfg, experiment.cfg.selector.stages
-    if "warmup" in stages and experiment.trains_warmup:
+    if "warmup" in stages and trains_warmup(experiment.cfg):
         yield "warmup", cfg.warmup.training, experiment.n_warmup
     if "finetune" in stages:
         yield "finetune", cfg.finetune.training, experiment.n_selected
@@ -253,7 +254,7 @@ def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
     """A sentence for each share of the pool that is less than one row, and each training on less than one batch."""
     cfg, n_pool, n_usable = experiment.cfg, len(experiment.pool), len(experiment.usable_pool)
     shares = [("select", "fraction", cfg.selector.fraction, n_pool)]
-    if "warmup" in cfg.selector.stages and experiment.trains_warmup:
+    if "warmup" in cfg.selector.stages and trains_warmup(experiment.cfg):
         shares.append(("warmup", "warmup.fraction", cfg.warmup.fraction, n_usable))
     for stage, key, fraction, n_rows in shares:
         if round(fraction * n_rows, 9) < 1:

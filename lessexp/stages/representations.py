@@ -76,8 +76,8 @@ def _fill(
         subtasks=[side.subtask_of[name] for name in rows.ids] if side.subtask_of else None,
     )
     with experiment.team.leader_first():
-        store = StoreInProgress(DatastoreWriter(folder, manifest), donors_of(Order(folder, side.fields), {}))
-    n_tokens = tokens_to_compute(lengths_of(rows), [store])
+        store = StoreInProgress(DatastoreWriter(folder, manifest), donors_of(Order(folder, side.fields), {}, reader={}))
+    n_tokens = tokens_to_compute(lengths_of(rows), manifest.row_hashes, [store.donors])
     batches = Batches(
         cfg.evaluation.tokens_per_batch,
         pad_token_id=experiment.selection_model.tokenizer.pad_token_id,

@@ -105,7 +105,7 @@ def test_rows_are_copied_bit_by_bit_and_only_new_ones_computed(tmp_path):
 
 def test_a_donor_differs_in_its_rows_alone(tmp_path):
     def finished(name, *, complete=True, hashes=None, **fields):
-        fields = {"seed": 0, "rows": name} | fields
+        fields = {"seed": 0, "rows": name, "warmup": {"model": "a", "epochs": 2}} | fields
         made = writer(tmp_path / name, ROWS[:2], rows_per_shard=2, checkpoint_hashes=hashes or {"1": "a"})
         fill_stores(
             [StoreInProgress(made)], ROWS[:2], lambda c: c, split=lambda f: [f[:, :16]],
@@ -119,13 +119,20 @@ def test_a_donor_differs_in_its_rows_alone(tmp_path):
     finished("half built", complete=False)
     finished("other seed", seed=1)
     finished("other checkpoints", hashes={"1": "b"})
-    order = Order(tmp_path / "wanted", {"seed": 0, "rows": "wanted"})
-    assert [donor.store.root.name for donor in donors_of(order, {"1": "a"})] == ["other rows"]
-    order = Order(tmp_path / "other rows", {"seed": 0, "rows": "other rows"})
-    assert donors_of(order, {"1": "a"}) == [], "a store is no donor of its own"
+    finished("other reader", warmup={"model": "b", "epochs": 2})
+    finished("given checkpoints", warmup={"model": "a", "checkpoints": {"1": "a"}})
+    warmup = {"model": "a", "epochs": 2}
+
+    def names_of_donors(order):
+        return [donor.store.root.name for donor in donors_of(order, {"1": "a"}, reader={"model": "a"})]
+
+    order = Order(tmp_path / "wanted", {"seed": 0, "rows": "wanted", "warmup": warmup})
+    assert names_of_donors(order) == ["given checkpoints", "other rows"]
+    order = Order(tmp_path / "other rows", {"seed": 0, "rows": "other rows", "warmup": warmup})
+    assert names_of_donors(order) == ["given checkpoints"], "a store is no donor of its own"
     (tmp_path / "other seed" / "key.json").write_text("{")
     with pytest.raises(DamagedFileError, match=r"other seed/key\.json: not valid JSON"):
-        donors_of(order, {"1": "a"})
+        names_of_donors(order)
 
 
 def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):
