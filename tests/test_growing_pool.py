@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lessexp.data.rows import write_rows
+from lessexp.files import read_json, write_json
 from lessexp.pipeline import run
 from tests.conftest import make_rows
 from tests.stages.conftest import compose_config  # noqa: F401  (a fixture)
@@ -85,6 +86,13 @@ def test_the_place_of_the_warmup_does_not_matter(computed, first, tmp_path, monk
     monkeypatch.setenv("HOME", str(first.parent))
     place = {"relative": first.name, "home": f"'~/{first.name}'", "with a slash": f"{first}/"}.get(written)
     assert computed(warmup=place or shutil.copytree(first, tmp_path / "copy")) == 0
+
+
+def test_a_checkpoint_of_other_content_is_no_source_of_copies(computed, first, tmp_path):
+    changed = shutil.copytree(first, tmp_path / "changed", ignore=shutil.ignore_patterns("COMPLETE"))
+    state = changed / "epoch=2" / "trainer_state.json"
+    write_json(state, read_json(state) | {"eps": 1e-4})
+    assert computed(warmup=changed) == N_CHECKPOINTS * (24 + 5)
 
 
 def test_the_copied_rows_select_and_train_as_the_computed_ones(computed, first, compose_config, tmp_path):  # noqa: F811

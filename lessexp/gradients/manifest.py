@@ -10,7 +10,7 @@ from typing import Any
 from lessexp.errors import DamagedFileError, UserError
 from lessexp.files import read_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _LARGEST = 2**31 - 1  # of any number in a manifest; beyond it lies no store, but sizes that overflow
 
 
@@ -29,7 +29,7 @@ class Manifest:
         dtype: of the stored values, a name in `lessexp.gradients.codecs.CODECS`.
         rows_per_shard: rows in every shard but the last.
         provenance: all that determines the rows; a store opens only under the same.
-        checkpoint_hashes: of each checkpoint's adapter and moments, by epoch.
+        checkpoint_hashes: of each checkpoint's adapter, moments and state of Adam, by epoch.
         row_hashes: of what the model read of each row; rows of equal hash have equal features.
         subtasks: of each row, for target stores.
         excluded: reason by example id, for rows without a direction.

@@ -5,6 +5,7 @@ weights are trained), ``adam_moments.safetensors`` (``<parameter name>.exp_avg``
 ``trainer_state.json``.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -192,16 +193,21 @@ def _can_be(name: str, value: Any) -> bool:
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """Of the adapter and the moments, as bytes.
+    """Hash of all that determines Γ: the adapter and the moments, as bytes, and Adam's step, betas and ε.
 
     Raises:
-        MissingFileError: one of them is not there.
+        MissingFileError: a file of the checkpoint is missing.
+        DamagedFileError: the trainer's state does not hold what it must.
     """
     paths = [folder / name for name in (WEIGHTS_FILE, _MOMENTS_FILE)]
-    for path in paths:
+    for path in (*paths, folder / _STATE_FILE):
         if not path.is_file():
-            raise MissingFileError(f"{path}: no such file; a warm-up checkpoint holds {WEIGHTS_FILE}, {_MOMENTS_FILE}")
-    return sha256_of_all(paths)
+            raise MissingFileError(
+                f"{path}: no such file; a warm-up checkpoint holds {WEIGHTS_FILE}, {_MOMENTS_FILE}, {_STATE_FILE}"
+            )
+    state = read_trainer_state(folder)
+    of_adam = json.dumps([state.step, state.betas, state.eps])
+    return hashlib.sha256(f"{sha256_of_all(paths)} {of_adam}".encode()).hexdigest()
 
 
 def epoch_of(folder: Path) -> int:

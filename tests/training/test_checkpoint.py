@@ -152,3 +152,14 @@ def test_a_missing_file_of_a_checkpoint_is_named(stepped, tmp_path, name):
     for read in (read_checkpoint, checkpoint_hash):
         with pytest.raises(MissingFileError, match=rf"{name}: no such file"):
             read(tmp_path / "epoch=2")
+
+
+def test_the_hash_is_of_all_that_determines_the_direction_and_nothing_else(stepped, tmp_path):
+    def hash_of(state):
+        write_checkpoint(tmp_path / "epoch=2", *stepped, state)
+        return checkpoint_hash(tmp_path / "epoch=2")
+
+    same = [STATE, replace(STATE, seed=1), replace(STATE, mean_learning_rate=0.5)]
+    others = [replace(STATE, step=7), replace(STATE, eps=1e-7), replace(STATE, betas=(0.9, 0.99))]
+    assert len({hash_of(state) for state in same}) == 1
+    assert len({hash_of(state) for state in [STATE, *others]}) == 4
