@@ -7,13 +7,13 @@
             answers (without activation checkpointing)
     time    FLOP over what this machine did a second in the artifacts it shares or, without any, in a trial
 
-Artifacts that are there cost nothing. Answers that a benchmark lets the models write are not counted.
+Existing artifacts, and rows copied from them, cost nothing. Answers that models write for a benchmark are not counted.
 """
 
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,17 @@ from typing import Any
 import psutil
 import torch
 
+from lessexp.artifacts import Order
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.errors import UserError
 from lessexp.gradients.codecs import encode
+from lessexp.gradients.filling import Donor, tokens_to_compute, unchecked_donors_of
 from lessexp.gradients.memory import COPIES_OF_LOGITS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.shape import ModelShape, shape_of
 from lessexp.reports.tables import with_unit
+from lessexp.stages.checkpoints import hashes_of_finished_checkpoints, n_checkpoints
 from lessexp.stages.configuration import ExperimentError, lora_settings
 from lessexp.stages.cost import bytes_in, forward_flops, training_flops
 from lessexp.stages.experiment import Experiment
@@ -135,6 +139,7 @@ class Forecaster:
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]
+        n_passes = n_checkpoints(self.cfg, self.experiment.imported_warmup)
         target, _ = self.experiment.tokenized_target
         sides = {
             "pool_gradients": (self.experiment.pool_gradient_fields, self.experiment.tokenized_pool),
@@ -143,18 +148,30 @@ class Forecaster:
         for kind, (fields, rows) in sides.items():
             missing = [store for store in self.experiment.stores if self.experiment.shelf.lacks(kind, fields(store))]
             if missing:
-                yield training_flops(shape.n_adapted_parameters, self._n_checkpoints * _n_tokens(rows)), 0
+                n_tokens = self._tokens_to_compute(kind, [fields(store) for store in missing], rows)
+                yield training_flops(shape.n_adapted_parameters, n_passes * n_tokens), 0
             for store in missing:
                 proj_dim = store.projection_fields.get("proj_dim", shape.n_adapter_parameters)
-                n_bytes = len(rows) * self._n_checkpoints * bytes_a_row(proj_dim, store.dtype)
+                n_bytes = len(rows) * n_passes * bytes_a_row(proj_dim, store.dtype)
                 yield 0.0, self._still_to_write(kind, fields(store), n_bytes)
 
-    @property
-    def _n_checkpoints(self) -> int:
-        chosen = self.cfg.warmup.checkpoints
-        if chosen is not None:
-            return len(chosen)
-        return 1 if self.cfg.warmup.fraction == 0 else self.cfg.warmup.training.epochs
+    def _tokens_to_compute(self, kind: str, missing: Sequence[Mapping[str, Any]], rows: ArrowSequence) -> int:
+        """Tokens of the rows that cannot be copied into each of the stores missing."""
+        try:
+            donors = [self._donors(kind, fields) for fields in missing]
+        except UserError:  # the stage that copies names what is damaged
+            donors = [[]]
+        return tokens_to_compute(lengths_of(rows), rows.column("content_hash").to_pylist(), donors)
+
+    def _donors(self, kind: str, fields: Mapping[str, Any]) -> list[Donor]:
+        if self._checkpoint_hashes is None:
+            return []
+        order = Order(self.experiment.shelf.folder(kind, fields), fields)
+        return unchecked_donors_of(order, self._checkpoint_hashes, reader=self.experiment.warmup_reader_fields)
+
+    @cached_property
+    def _checkpoint_hashes(self) -> dict[str, str] | None:
+        return hashes_of_finished_checkpoints(self.cfg)
 
     def _representations(self) -> Iterator[tuple[float, int]]:
         shape, dtype = self.shapes["selection"], self.cfg.selector.representations.dtype

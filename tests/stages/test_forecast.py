@@ -3,11 +3,13 @@ import shutil
 
 import pytest
 
+from lessexp.data.rows import write_rows
 from lessexp.pipeline import run
 from lessexp.stages import forecast as module
 from lessexp.stages import warmup as warmup_stage
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.forecast import Forecaster, announce_forecast, bytes_a_row
+from tests.conftest import make_rows
 
 
 @pytest.fixture
@@ -48,6 +50,20 @@ def test_what_is_there_costs_nothing(forecast, compose_config, tmp_path):
     saved = records["warmup"]["flops"] + records["gradients"]["flops"]
     assert before.flops - after.flops == pytest.approx(saved, rel=0.05)
     assert after.bytes_written < before.bytes_written / 4
+
+
+def test_rows_that_are_copied_cost_nothing(forecast, compose_config, tmp_path):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    warmup = run(compose_config("selector.stages=[warmup,gradients]"), folder).cfg.paths.warmup
+    write_rows(tmp_path / "grown.jsonl", make_rows(30))
+    given = [f"warmup.path={warmup}", f"data.paths=[{tmp_path / 'grown.jsonl'}]", "selector.stages=[warmup,gradients]"]
+    grown = ("warmup.training.epochs=4", *given)  # which are not those of the checkpoints given
+    said = forecast(*grown, run="grown")
+    (tmp_path / "again").mkdir()
+    run(compose_config(*grown), tmp_path / "again")
+    record = json.loads((tmp_path / "again" / "stages" / "gradients.json").read_text())
+    assert said.flops == pytest.approx(record["flops"]) != 0
 
 
 def test_the_room_that_a_stopped_run_has_filled_is_not_needed_again(forecast, make_experiment):
