@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from matplotlib.figure import Figure
 
-from lessexp.data.arrow_rows import datasets_of, encode_rows
+from lessexp.data.arrow_rows import datasets_of, table_of_rows
 from lessexp.data.rows import Row, read_rows
 from lessexp.pipeline import run
 from lessexp.reports import selection_figures
@@ -38,8 +37,10 @@ class Selection:
         ids: of the selected rows, best first.
         scores: of all rows that could be scored, in the pool's order: ``example_id``, ``dataset``, ``score`` and a
             column for each subtask of the target.
-        subset: the selected rows, best first: ``dataset``, ``id``, ``messages``.
-        excluded: by id, why a row could not be scored, or was passed over as a copy.
+        subset: the selected rows, best first: ``dataset``, ``id``, ``messages``, then the pool's other columns. A
+            column whose values have no common Arrow type holds them as JSON text.
+        excluded: by id, why a row could not be scored, or was passed over as a copy; a row that breaks the format and
+            was skipped (``overrides=["data.on_bad_row=skip"]``) by its file and line.
         pool: all rows there were to choose from.
         folder: the run folder, where all this lies in files.
     """
@@ -93,10 +94,10 @@ def select(
         model: a name in ``conf/model``, such as ``smollm2_135m``, which brings its recipe with it; or a local Hugging
             Face model folder or the name of a model on the hub, which get the paper's recipe
             (``overrides=["recipe=smollm2_135m"]`` for that of a small model).
-        pool: files in the row format (``.jsonl``, ``.jsonl.gz``, ``.parquet``), a list of dictionaries, a
-            ``datasets.Dataset``, or a name in ``conf/data``. Rows in memory need ``messages`` only: data set and id are
-            made up where they are missing.
-        target: the same, in one file, with ``subtask`` where there are several; or a name in ``conf/target``.
+        pool: a file of rows (JSON lines or array, CSV, Parquet), a folder or glob pattern of such, several of these, a
+            list of dictionaries, a ``datasets.Dataset``, or a name in ``conf/data``. Rows need ``messages`` only: data
+            set and id are made up where they are missing.
+        target: the same, with ``subtask`` where there are several; or a name in ``conf/target``.
         fraction: of the pool, above 0 and at most 1.
         selector: a name in ``conf/selector``.
         seed: draws the warm-up subset, adapters, row orders, dropout and the projection.
@@ -126,7 +127,8 @@ def select(
     run_folder.mkdir(parents=True, exist_ok=True)
     for argument, rows in given.items():
         if is_in_memory(rows):
-            write_given_rows(argument, rows, files[argument])
+            skips = argument == "pool" and cfg.data.on_bad_row == "skip"
+            write_given_rows(argument, rows, files[argument], keeps_bad_rows=skips)
     write_settings(cfg, settings, run_folder)
     (run_folder / RESULTS_FILE).unlink(missing_ok=True)  # the rows in memory may be others than last time
     experiment = run(cfg, run_folder)
@@ -141,12 +143,16 @@ def _refuse_another_runs_folder(folder: Path, settings: Sequence[str]) -> None:
 def _read(run_folder: Path, pool: Sequence[Row]) -> Selection:
     """What the stage ``select`` wrote."""
     excluded = pyarrow.parquet.read_table(run_folder / "excluded.parquet").to_pydict()
-    subset = pa.Table.from_batches([encode_rows(read_rows([run_folder / "selected.jsonl"]))])
+    subset = table_of_rows(read_rows([run_folder / "selected.jsonl"]))
+    names = (
+        example_id if file is None else f"{file}, line {line}"
+        for example_id, file, line in zip(*(excluded[name] for name in ("example_id", "file", "line")), strict=True)
+    )
     return Selection(
         ids=subset["id"].to_pylist(),
         scores=Dataset(InMemoryTable(pyarrow.parquet.read_table(run_folder / "scores.parquet"))),
-        subset=Dataset(InMemoryTable(subset.select(["dataset", "id", "messages"]))),
-        excluded=dict(zip(excluded["example_id"], excluded["reason"], strict=True)),
+        subset=Dataset(InMemoryTable(subset)),
+        excluded=dict(zip(names, excluded["reason"], strict=True)),
         pool=pool,
         folder=run_folder,
     )

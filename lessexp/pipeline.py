@@ -71,6 +71,9 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
     preflight(experiment)
     refuse_credentials_in(plain(cfg))
     set_artifact_paths(experiment)
+    n_good, n_bad = map(len, experiment.pool_read)
+    if n_bad:
+        say(f"{n_bad:,} of {n_good + n_bad:,} rows could not be read and are skipped, see excluded.parquet")
     for warning in count_warnings(pool_counts(experiment.pool, cfg)):
         say(warning)
     if experiment.unusable:

@@ -96,6 +96,41 @@ def test_rows_that_are_not_scored_are_listed_with_the_reason(select):
     assert len(selection.pool) == 24
 
 
+def test_messages_are_enough_in_files_of_any_form_and_other_columns_come_along(select, tmp_path):
+    pool = [{"messages": row["messages"], "stars": n, "mixed": [n, "n"][n % 2]} for n, row in enumerate(POOL)]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "pool.json").write_text(json.dumps(pool, indent=1))
+    (tmp_path / "rows.target.jsonl").write_text("".join(json.dumps({"messages": r["messages"]}) + "\n" for r in TARGET))
+    forms = [tmp_path / "rows", str(tmp_path / "rows" / "*"), [tmp_path / "rows" / "pool.json"], pool]
+    for number, given in enumerate(forms):
+        selection = select(given, str(tmp_path / "rows.tar*"), selector="random", folder=f"selection-{number}")
+        start = 0 if given is pool else 1
+        assert all(row["id"] == f"pool-{row['stars'] + start}" for row in selection.subset)
+        assert selection.subset.column_names == ["dataset", "id", "messages", "stars", "mixed"]
+        assert all(row["mixed"] in (json.dumps(row["stars"]), '"n"') for row in selection.subset)
+        assert selection.scores.column_names == ["example_id", "dataset", "score", "rows.target"]
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+def test_rows_that_break_the_format_stop_or_are_skipped_by_file_and_line(select, tmp_path, in_file):
+    bad = [{"id": "odd", "messages": [{"role": "tool", "content": "3"}]}, None, POOL[0]]
+    given = [*POOL[:5], *bad, *POOL[5:]]
+    if in_file:
+        given = tmp_path / "given.jsonl"
+        given.write_text("".join(json.dumps(row) + "\n" for row in [*POOL[:5], *bad, *POOL[5:]]))
+    with pytest.raises(RowError, match=r"unknown role 'tool'.*data.on_bad_row=skip.* leaves such rows out$"):
+        select(given, selector="random")
+    selection = select(given, TARGET, "data.on_bad_row=skip", selector="random", folder="skipping")
+    file = given if in_file else selection.folder / "pool.jsonl"
+    assert list(selection.excluded) == [f"{file}, line {number}" for number in (6, 7, 8)]
+    assert [reason.split(";")[0] for reason in selection.excluded.values()] == [
+        "unknown role 'tool'",
+        "a row must be a JSON object, it is NoneType",
+        "id 'row-000' was already used by an earlier row",
+    ]
+    assert len(selection.pool) == 24
+
+
 def test_without_a_folder_every_call_gets_a_new_one_among_the_outputs(select, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = [select(selector="random", folder=None).folder for _ in range(2)]
@@ -127,7 +162,11 @@ def test_the_logger_of_a_notebook_writes_into_the_run_folder(select):
         ({"selector": "lesss"}, ExperimentError, "selector='lesss' does not exist; give one of bm25, .*less"),
         ({"target": []}, EmptyTargetError, "target holds no row; give at least one example"),
         ({"pool": []}, ExperimentError, "pool holds no row"),
-        ({"pool": [{"text": "2 and 2"}]}, RowError, r"pool\[0\]: there is no column 'messages'; the columns are text"),
+        (
+            {"pool": [{"text": "2 and 2"}]},
+            RowError,
+            r"pool\[0\]: there is no column 'messages'; the columns are text; give each row 'messages'; overrides=",
+        ),
         ({"fraction": 0}, BudgetError, "fraction must be above 0 and at most 1, got 0"),
         ({"selector": "full"}, ExperimentError, "fraction=0.25 was asked for, but selector and overrides make it 1.0"),
     ],

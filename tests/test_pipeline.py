@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from lessexp.data.rows import write_rows
+from lessexp.data.rows import RowError, write_rows
 from lessexp.errors import ExperimentError
 from lessexp.pipeline import STAGES, run
 from lessexp.reports.results import read_results
@@ -71,3 +71,20 @@ def test_every_selector_names_known_stages(compose_config):  # noqa: F811
     assert len(selectors) > 3
     for selector in selectors:
         assert set(compose_config(f"selector={selector}").selector.stages) <= set(STAGES)
+
+
+def test_the_number_of_skipped_rows_is_said_once_before_anything_is_computed(compose_config, tmp_path, capsys):  # noqa: F811
+    write_rows(tmp_path / "odd.jsonl", make_rows(24))
+    with (tmp_path / "odd.jsonl").open("a") as file:
+        file.write("{\n")
+    given = ["selector=random", f"data.paths=[{tmp_path / 'odd.jsonl'}]"]
+    with pytest.raises(
+        RowError, match=r"odd\.jsonl, line 25: not valid JSON.*; data\.on_bad_row=skip leaves such rows out$"
+    ):
+        run_in(tmp_path / "stopped", compose_config(*given))
+    assert not list((tmp_path / "stopped").glob("*.json*"))
+    capsys.readouterr()
+    run_in(tmp_path / "run", compose_config(*given, "data.on_bad_row=skip"))
+    said = capsys.readouterr().out
+    assert said.count("1 of 25 rows could not be read and are skipped, see excluded.parquet") == 1
+    assert said.index("1 of 25 rows") < said.index("── select")

@@ -58,7 +58,7 @@ def prepare(model_folder: Path, pool: Path, cache: Path, num_proc: int, max_leng
     tokenizer = load_tokenizer(model_folder)
     preparation = Preparation(cache, 0, num_proc, announce=say, progress=progress_bar)
     started = time.perf_counter()
-    rows = preparation.rows(RowFiles([pool]))
+    rows, _ = preparation.rows(RowFiles([pool]))
     read = time.perf_counter()
     kept, _ = preparation.tokenized(rows, Reader(tokenizer, TuluFormat(tokenizer), {"name": "tulu"}, max_length))
     tokenised = time.perf_counter()

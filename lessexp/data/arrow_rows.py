@@ -1,7 +1,11 @@
 """Rows as Arrow columns, in the layout of the row format."""
 
+import contextlib
+import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,6 +20,7 @@ ROW_SCHEMA = pa.schema(
         ("messages", _MESSAGES),
         ("task", pa.string()),
         ("subtask", pa.string()),
+        ("extra", pa.string()),
     ]
 )
 
@@ -28,6 +33,7 @@ def encode_rows(rows: Sequence[Row]) -> pa.RecordBatch:
         [[{"role": role, "content": content} for role, content in row.messages] for row in rows],
         [row.task for row in rows],
         [row.subtask for row in rows],
+        [row.extra for row in rows],
     ]
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, ROW_SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA)
@@ -36,11 +42,35 @@ def encode_rows(rows: Sequence[Row]) -> pa.RecordBatch:
 def decode_rows(batch: pa.RecordBatch) -> list[Row]:
     """The rows of a record batch."""
     return [
-        Row(dataset, example_id, tuple((turn["role"], turn["content"]) for turn in messages), task, subtask)
-        for dataset, example_id, messages, task, subtask in zip(
+        Row(dataset, example_id, tuple((turn["role"], turn["content"]) for turn in messages), *others)
+        for dataset, example_id, messages, *others in zip(
             *(column.to_pylist() for column in batch.columns), strict=True
         )
     ]
+
+
+def table_of_rows(rows: Sequence[Row]) -> pa.Table:
+    """Rows with all their columns, one Arrow column for each, as ``datasets`` would hold them.
+
+    Values without a common type become JSON text; messages are reduced to role and content then.
+    """
+    table = pa.Table.from_batches([encode_rows(rows)]).select(["dataset", "id", "messages"])
+    extras = [json.loads(row.extra) if row.extra else {} for row in rows]
+    for name in dict.fromkeys(itertools.chain.from_iterable(extras)):
+        if name == "messages":
+            values = [extra.get(name, own) for extra, own in zip(extras, table[name].to_pylist(), strict=True)]
+            with contextlib.suppress(pa.ArrowException, OverflowError, ValueError):
+                table = table.set_column(2, name, pa.array(values))
+        else:
+            table = table.append_column(name, _column([extra.get(name) for extra in extras]))
+    return table
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, ValueError):
+        return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
 
 
 def rows_in_memory(rows: Iterable[Row]) -> ArrowSequence[Row]:

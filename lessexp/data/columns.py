@@ -9,24 +9,61 @@ the columns to read; it returns messages in the form that `lessexp.data.rows.par
     messages                   {"messages": [{"role": "user", "content": str}, ...]}       (OpenAI)
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from lessexp.data.rows import RowError
+from lessexp.data.record_files import RowError
 
 Message = dict[str, Any]
 ColumnMapping = Callable[..., list[Message]]
 """``(record, *, where)`` to messages, once the names of the columns are filled in."""
+
+_LAYOUTS = {
+    ("conversations",): "conversations",
+    ("messages",): "messages",
+    ("instruction", "input", "output"): "instruction_input_output",
+    ("instruction", "output"): "instruction_input_output data.columns.input=null",
+    ("instruction", "context", "response"): (
+        "instruction_input_output data.columns.input=context data.columns.output=response"
+    ),
+    ("prompt", "completion"): "prompt_completion",
+    ("prompt", "response"): "prompt_completion data.columns.completion=response",
+    ("question", "answer"): "prompt_completion data.columns.prompt=question data.columns.completion=answer",
+    ("input", "output"): "prompt_completion data.columns.prompt=input data.columns.completion=output",
+}
+
+
+def layout_overrides(columns: Iterable[str]) -> str | None:
+    """The settings that read columns of a usual layout; None if they are of none."""
+    found = set(columns)
+    return next((f"data/columns={words}" for needed, words in _LAYOUTS.items() if found.issuperset(needed)), None)
+
+
+def listed(columns: Iterable[str]) -> str:
+    """Names of columns in one line of an error."""
+    return f"{' '.join(', '.join(map(str, columns)).split()):.200}"
+
+
+def decoded_list(value: Any) -> Any:
+    """The list in a text of JSON, as a table's cell holds it; any other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):  # then it is no list
+            return json.loads(value)
+    return value
 
 
 def cell(record: Mapping[str, Any], column: str, *, where: str) -> Any:
     """The value of a column.
 
     Raises:
-        RowError: there is no such column; those that exist are listed.
+        RowError: there is no such column; those that exist are listed, and the settings that read them.
     """
     if column not in record:
-        raise RowError(f"{where}: there is no column '{column}'; the columns are {', '.join(record)}")
+        overrides = layout_overrides(record)
+        remedy = f"; set {overrides}" if overrides else ""
+        raise RowError(f"{where}: there is no column '{column}'; the columns are {listed(record)}{remedy}")
     return record[column]
 
 
@@ -88,7 +125,7 @@ def instruction_input_output(
 
 
 def _turns(record: Mapping[str, Any], column: str, where: str) -> list[Mapping[str, Any]]:
-    turns = cell(record, column, where=where)
+    turns = decoded_list(cell(record, column, where=where))
     if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
         raise RowError(f"{where}, column '{column}': must be a list of turns, it is {turns!r:.80}")
     return turns
@@ -126,7 +163,7 @@ def conversations(
 
 
 def messages(record: Mapping[str, Any], *, where: str, column: str) -> list[Message]:
-    """Messages as they are; a content in parts is joined where all its parts are text.
+    """Messages as they are.
 
     Args:
         record: of the data set.
@@ -134,19 +171,6 @@ def messages(record: Mapping[str, Any], *, where: str, column: str) -> list[Mess
         column: of the messages.
 
     Raises:
-        RowError: the column is missing or holds something else, or a part is not text.
+        RowError: the column is missing or holds something else.
     """
-    place = f"{where}, column '{column}'"
-    return [
-        {"role": turn.get("role"), "content": _joined(turn.get("content"), f"{place}, message {number}")}
-        for number, turn in enumerate(_turns(record, column, where), start=1)
-    ]
-
-
-def _joined(content: Any, place: str) -> Any:
-    if not isinstance(content, list):
-        return content
-    for part in content:
-        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError(f"{place}: a part of its content is not text: {part!r:.80}")
-    return "".join(part["text"] for part in content)
+    return [dict(turn) for turn in _turns(record, column, where)]

@@ -1,22 +1,29 @@
-"""Any Hugging Face data set as a pool: of the hub, or a local folder in the same layout."""
+"""Any Hugging Face data set as a pool: of the hub, of a local folder in the same layout, or of local files."""
 
-from collections.abc import Iterator, Mapping
+import glob
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lessexp.data.columns import ColumnMapping, cell
+from lessexp.data.dataset_records import dataset_records
 from lessexp.data.pool import DataUnavailableError
-from lessexp.data.rows import RowError
-from lessexp.data.source import ExpectedCounts
+from lessexp.data.record_files import DELIMITERS, Place, RowError, table_columns
+from lessexp.data.row_paths import files_named, kind_of, stem_of
+from lessexp.data.source import ExpectedCounts, Paths, one_of_both, skips_bad_rows
 from lessexp.errors import UserError
 from lessexp.files import sha256_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
+_LOADERS = {  # of datasets, by what a file holds
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
+    **dict.fromkeys(DELIMITERS, "csv"),
+    ".parquet": "parquet",
+}
 
 
 class DatasetSettingsError(UserError, ValueError):
@@ -36,6 +43,7 @@ class HubRows:
         dataset_name: what a row's data set is called, and how its number becomes an id.
         dataset_column: gives each row its data set's name; None takes ``dataset_name``.
         counts: see `lessexp.data.source.RowSource`.
+        skips_bad_rows: see `lessexp.data.source.RowSource`.
     """
 
     dataset: "Dataset"
@@ -46,6 +54,7 @@ class HubRows:
     dataset_name: str
     dataset_column: str | None
     counts: ExpectedCounts | None = None
+    skips_bad_rows: bool = False
 
     def identity(self) -> dict[str, Any]:
         """The content of the data set's files, and how they are read."""
@@ -56,17 +65,18 @@ class HubRows:
             "split": self.split,
             "columns": _described(self.columns),
             "names": [self.id_column, self.dataset_name, self.dataset_column],
+            **({"path": self.path} if self.skips_bad_rows else {}),
         }
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Records in the row format; an error names data set, split, row (the first is 0) and column."""
-        number = 0
-        # As Arrow holds them: nothing but text is decoded, neither images nor sound.
-        for table in self.dataset.with_format("arrow").iter(_ROWS_AT_ONCE):
-            for record in table.to_pylist():
-                where = f"data set '{self.path}', split '{self.split}', row {number}"
+        for number, record in enumerate(dataset_records(self.dataset)):
+            text = f"data set '{self.path}', split '{self.split}', row {number}"
+            where = Place(text, file=self.path, line=number)
+            try:
                 yield where, self._row(record, number, where)
-                number += 1
+            except RowError as error:
+                yield where, error
 
     def _row(self, record: Mapping[str, Any], number: int, where: str) -> dict[str, Any]:
         name, example_id = self.dataset_name, f"{self.dataset_name}-{self.split}-{number}"
@@ -74,7 +84,8 @@ class HubRows:
             name = _name(record, self.dataset_column, where)
         if self.id_column is not None:
             example_id = _name(record, self.id_column, where)
-        return {"dataset": name, "id": example_id, "messages": self.columns(record, where=where)}
+        names = {"dataset": name, "id": example_id}
+        return {**record, **names, "messages": self.columns(record, where=where)}
 
 
 def _name(record: Mapping[str, Any], column: str, where: str) -> str:
@@ -90,8 +101,9 @@ def _described(columns: ColumnMapping) -> list[Any]:
 
 
 def hf_pool(
-    path: str,
+    path: Paths | None,
     *,
+    paths: Paths | None,
     config: str | None,
     split: str,
     revision: str | None,
@@ -100,11 +112,14 @@ def hf_pool(
     dataset: str | None,
     dataset_column: str | None,
     counts: ExpectedCounts | None,
+    on_bad_row: str,
 ) -> HubRows:
-    """Rows of one split of a data set.
+    """Rows of one split of a data set; its columns are carried along.
 
     Args:
-        path: its name on the hub, a local folder in the same layout, or a folder of ``Dataset.save_to_disk``.
+        path: its name on the hub, a local folder in the same layout, a folder of ``Dataset.save_to_disk``, or local
+            files of one kind or a pattern of them.
+        paths: another name of ``path``.
         config: which of its configurations (subsets); None where it has but one.
         split: e.g. ``train``, or a part of it such as ``train[:10%]``.
         revision: branch, tag or commit on the hub; None takes the default branch.
@@ -113,24 +128,55 @@ def hf_pool(
         dataset: what the rows' data set is called; None takes the last part of ``path``.
         dataset_column: gives each row its data set's name instead.
         counts: see `lessexp.data.source.RowSource`.
+        on_bad_row: see `lessexp.data.source.skips_bad_rows`.
 
     Raises:
         DataUnavailableError: the hub cannot be reached, or the folder holds no data set.
-        DatasetSettingsError: there is no such split or configuration.
+        DatasetSettingsError: there is no such split or configuration, or the files are of several kinds.
+        MissingFileError: no such file, or one that cannot be read.
+        SourceSettingsError: no path is given.
     """
-    name = dataset or Path(path).expanduser().absolute().name
-    loaded = _load(path, config=config, split=split, revision=revision)
-    return HubRows(loaded, path, split, columns, id_column, name, dataset_column, counts)
+    skips = skips_bad_rows(on_bad_row)
+    given = one_of_both(path, paths)
+    several = [given] if isinstance(given, str) else list(given)
+    shown, place = ", ".join(several), Path(several[0]).expanduser().absolute()
+    name = place.name
+    if len(several) > 1 or glob.has_magic(shown) or place.is_file():
+        files = files_named(several, key="data.path")
+        name = stem_of(files[0]) if len(files) == 1 else files[0].absolute().parent.name
+        loaded = _loaded(shown, lambda: _from_files(files, split))
+    else:
+        loaded = _loaded(shown, lambda: _from_hub_or_folder(several[0], config, split, revision))
+    return HubRows(loaded, shown, split, columns, id_column, dataset or name, dataset_column, counts, skips)
 
 
-def _load(path: str, *, config: str | None, split: str, revision: str | None) -> "Dataset":
+def _from_files(files: Sequence[Path], split: str) -> "Dataset":
     import datasets  # takes seconds to import, and other pools do not need it
 
+    kinds = sorted({kind_of(file) for file in files})
+    if len({_LOADERS.get(kind, kind) for kind in kinds}) > 1 or kinds[0] not in _LOADERS:
+        raise DatasetSettingsError(
+            f"data.path names files of the kinds {', '.join(kinds)}; give files of one kind of {', '.join(_LOADERS)}"
+        )
+    loader, settings = _LOADERS[kinds[0]], {}
+    if loader == "csv":  # text stays text: 007, 1.50 and None are answers
+        features = datasets.Features(dict.fromkeys(table_columns(files[0]), datasets.Value("string")))
+        settings = {"sep": DELIMITERS[kinds[0]], "features": features, "na_filter": False}
+    return datasets.load_dataset(loader, data_files=[str(file.absolute()) for file in files], split=split, **settings)
+
+
+def _from_hub_or_folder(path: str, config: str | None, split: str, revision: str | None) -> "Dataset":
+    import datasets
+
     folder = Path(path).expanduser()
+    if any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
+        return _saved_split(datasets.load_from_disk(folder), path, split)
+    return datasets.load_dataset(str(folder) if folder.exists() else path, config, split=split, revision=revision)
+
+
+def _loaded(path: str, load: Callable[[], "Dataset"]) -> "Dataset":
     try:
-        if any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
-            return _saved_split(datasets.load_from_disk(folder), path, split)
-        return datasets.load_dataset(str(folder) if folder.exists() else path, config, split=split, revision=revision)
+        return load()
     except UserError:
         raise
     except ValueError as error:
@@ -141,7 +187,7 @@ def _load(path: str, *, config: str | None, split: str, revision: str | None) ->
     except Exception as error:
         raise DataUnavailableError(
             f"could not load the data set '{path}' ({type(error).__name__}: {_first_line(error)}); "
-            "set data.path to a name on the Hugging Face hub or to a local folder that holds its files"
+            "set data.path to a name on the Hugging Face hub or to a local folder or file that can be read"
         ) from error
 
 

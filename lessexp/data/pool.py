@@ -1,17 +1,15 @@
 """Where the rows to choose from come from. Loaders of files name their source, and read nothing yet."""
 
-import glob
-import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 
 from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.row_paths import files_named
 from lessexp.data.rows import Row
 from lessexp.data.seeds import generator_for, uniform_of
-from lessexp.data.source import ExpectedCounts, RowFiles
+from lessexp.data.source import ExpectedCounts, Paths, RowFiles, one_of_both, skips_bad_rows
 from lessexp.errors import MissingFileError, UserError
 
 LESS_SOURCES = ("flan_v2", "cot", "dolly", "oasst1")
@@ -21,30 +19,24 @@ class DataUnavailableError(UserError, RuntimeError):
     """Data that could not be fetched; the message says which key takes a local path."""
 
 
-def jsonl_pool(paths: Sequence[str] | str, *, counts: ExpectedCounts | None) -> RowFiles:
+def jsonl_pool(path: Paths | None, *, paths: Paths | None, counts: ExpectedCounts | None, on_bad_row: str) -> RowFiles:
     """Rows of anybody's files.
 
     Args:
-        paths: files or glob patterns, read in the order given (a pattern's files in name order).
+        path: files, folders or patterns, see `lessexp.data.row_paths.files_named`.
+        paths: another name of ``path``.
         counts: see `lessexp.data.source.RowSource`.
+        on_bad_row: see `lessexp.data.source.skips_bad_rows`.
 
     Raises:
-        MissingFileError: a path or pattern matches nothing.
+        MissingFileError: a path names no file, or one that cannot be read.
+        SourceSettingsError: no path is given.
     """
-    files: list[str] = []
-    for pattern in [paths] if isinstance(paths, str) else paths:
-        pattern = os.path.expanduser(pattern)
-        # A path that exists is meant literally, even if its name holds a bracket.
-        matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
-        if not matches:
-            raise MissingFileError(f"data.paths: '{pattern}' matches no file")
-        files += matches
-    if not files:
-        raise MissingFileError("data.paths is empty: name at least one .jsonl, .jsonl.gz or .parquet file")
-    return RowFiles([Path(file) for file in files], counts)
+    files = files_named(one_of_both(path, paths), key="data.path")
+    return RowFiles(files, counts, skips_bad_rows(on_bad_row))
 
 
-def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None) -> RowFiles:
+def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None, on_bad_row: str) -> RowFiles:
     """The paper's pool: FLAN V2, CoT, Dolly and OASST1, in this order.
 
     Args:
@@ -52,6 +44,7 @@ def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None) 
             source, at any depth; ``None`` fetches ``repo_id`` from the Hugging Face hub.
         repo_id: the hub's name of the data set.
         counts: rows by source; see `lessexp.data.source.RowSource`.
+        on_bad_row: see `lessexp.data.source.skips_bad_rows`.
 
     Raises:
         DataUnavailableError: the hub cannot be reached.
@@ -68,7 +61,7 @@ def less_pool(path: str | None, repo_id: str, *, counts: ExpectedCounts | None) 
                 "set data.path to the folder of the processed files"
             )
         files += found
-    return RowFiles(files, counts)
+    return RowFiles(files, counts, skips_bad_rows(on_bad_row))
 
 
 def sampled(rows: ArrowSequence[Row], *, n_rows: int | None, seed: int) -> ArrowSequence[Row]:

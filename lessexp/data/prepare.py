@@ -1,6 +1,7 @@
 """Pools made ready: read, checked and tokenised, in memory if they are small and else in files that runs share.
 
 <folder>/rows/3f2a…/rows.arrow           named by a hash of the content of the pool's files
+                   /bad_rows.parquet     rows that break the format and are left out
 <folder>/tokenized/9c41…/tokenized.arrow by that hash, the tokenizer, the chat format and the length
 """
 
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 import tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from lessexp.artifacts import artifact_key, build_once
 from lessexp.data.arrow_rows import ROW_SCHEMA, blocks_of, decode_rows, encode_rows, rows_in_memory
 from lessexp.data.arrow_sequence import ArrowSequence, ArrowStorage, open_mapped, write_batches
+from lessexp.data.bad_rows import BadRow, bad_row_table, refuse_if_all_are_bad
 from lessexp.data.chat_format import ChatFormat
 from lessexp.data.rows import Row, checked_rows
 from lessexp.data.source import RowSource
@@ -33,7 +36,8 @@ from lessexp.data.tokenized_rows import (
     without_dropped,
 )
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+_BAD_ROWS = "bad_rows.parquet"
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """A bar with a description and, where it is known, a total; yields what is told how many more are done."""
@@ -88,25 +92,32 @@ class Preparation:
     announce: Callable[[str], None]
     progress: Progress
 
-    def rows(self, source: RowSource | Sequence[Row]) -> ArrowSequence[Row]:
-        """Rows of a source, checked.
+    def rows(self, source: RowSource | Sequence[Row]) -> tuple[ArrowSequence[Row], pa.Table]:
+        """Rows of a source, checked, and those that are left out, see `lessexp.data.bad_rows.bad_row_table`.
 
         Raises:
-            RowError: see `lessexp.data.rows.checked_rows`.
+            RowError: see `lessexp.data.rows.checked_rows`; or all rows would be left out.
         """
         if not isinstance(source, RowSource):
-            return rows_in_memory(source)
-        first = list(islice(checked_rows(source.records), self.in_memory_below))
+            return rows_in_memory(source), bad_row_table([])
+        found: list[BadRow] = []
+        first = list(islice(_checked(source, found), self.in_memory_below))
         if len(first) < self.in_memory_below:
-            return rows_in_memory(first)
-        return self._kept(
-            "rows",
-            {"format": _FORMAT_VERSION} | source.identity(),
-            ROW_SCHEMA,
-            lambda: map(encode_rows, blocks_of(checked_rows(source.records))),
-            total=None,
-            decode=decode_rows,
-        )
+            rows, bad_rows = rows_in_memory(first), bad_row_table(found)
+        else:
+            rows, bad_rows = self._rows_in_file(source)
+        refuse_if_all_are_bad(len(rows), bad_rows)
+        return rows, bad_rows
+
+    def _rows_in_file(self, source: RowSource) -> tuple[ArrowSequence[Row], pa.Table]:
+        def batches(folder: Path) -> Iterator[pa.RecordBatch]:
+            found: list[BadRow] = []
+            yield from map(encode_rows, blocks_of(_checked(source, found)))
+            pyarrow.parquet.write_table(bad_row_table(found), folder / _BAD_ROWS)
+
+        fields = {"format": _FORMAT_VERSION} | source.identity()
+        rows = self._kept("rows", fields, ROW_SCHEMA, batches, total=None, decode=decode_rows)
+        return rows, pyarrow.parquet.read_table(self.folder / "rows" / rows.key / _BAD_ROWS)
 
     def tokenized(self, rows: Sequence[Row], reader: Reader) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
         """Rows as a model reads them, and those that cannot be learnt from.
@@ -118,7 +129,7 @@ class Preparation:
         if len(rows) < self.in_memory_below:
             return without_dropped(tokenized_in_memory(rows, reader.tokenize))
 
-        def batches() -> Iterator[pa.RecordBatch]:
+        def batches(_: Path | None = None) -> Iterator[pa.RecordBatch]:
             return tokenized_batches(rows, reader.tokenize, num_proc=self.num_proc)
 
         if not isinstance(rows, ArrowSequence) or rows.key is None:
@@ -134,22 +145,28 @@ class Preparation:
         kind: str,
         fields: Mapping[str, Any],
         schema: pa.Schema,
-        batches: Callable[[], Iterator[pa.RecordBatch]],
+        batches: Callable[[Path], Iterator[pa.RecordBatch]],
         *,
         total: int | None,
         decode: Callable[[pa.RecordBatch], list],
     ) -> ArrowSequence:
-        """Write a file once, and map it."""
+        """Write a file once, and map it; ``batches`` may write another one beside it."""
 
         def build(folder: Path) -> dict[str, Any]:
             with self.progress(f"pool, {kind}", total) as advance:
-                write_batches(folder / f"{kind}.arrow", schema, _counted(batches(), advance))
+                write_batches(folder / f"{kind}.arrow", schema, _counted(batches(folder), advance))
             return {}
 
         key = artifact_key(fields)
         folder = self.folder / kind / key
         build_once(folder, fields, build, announce=lambda text: self.announce(f"pool, {kind}: {text}"))
         return open_mapped(folder / f"{kind}.arrow", decode, key=key)
+
+
+def _checked(source: RowSource, bad_rows: list[BadRow]) -> Iterator[Row]:
+    """Rows of a source; those that it leaves out are added to ``bad_rows``."""
+    skip = bad_rows.append if source.skips_bad_rows else None
+    return checked_rows(source.records, skip=skip, remedy="; data.on_bad_row=skip leaves such rows out")
 
 
 def _counted(batches: Iterator[pa.RecordBatch], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:

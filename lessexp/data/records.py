@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.data.pool import DataUnavailableError
-from lessexp.data.rows import RowError, json_records
+from lessexp.data.record_files import RowError, json_records
 from lessexp.errors import MissingFileError
 
 Located = tuple[str, dict[str, Any]]

@@ -1,10 +1,11 @@
 """The few examples that say which skill is wanted. Every loader returns rows with a subtask."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from lessexp.data.few_shot import Exercise, Templates, by_subtask, few_shot_row, of_subtasks
+from lessexp.data.row_paths import files_named
 from lessexp.data.rows import Row, read_rows
+from lessexp.data.source import Paths
 from lessexp.errors import UserError
 
 
@@ -12,15 +13,18 @@ class EmptyTargetError(UserError, ValueError):
     """A target without rows: nothing says which skill is wanted."""
 
 
-def jsonl_target(path: str) -> list[Row]:
-    """Target rows of a file in the row format with ``task`` and ``subtask``.
+def jsonl_target(path: Paths) -> list[Row]:
+    """Target rows of files in the row format with ``task`` and ``subtask``.
+
+    Args:
+        path: files, folders or patterns, see `lessexp.data.row_paths.files_named`.
 
     Raises:
-        MissingFileError: no such file.
+        MissingFileError: no such file, or one that cannot be read.
         RowError: see `lessexp.data.rows.read_rows`.
-        EmptyTargetError: the file holds no row.
+        EmptyTargetError: the files hold no row.
     """
-    rows = read_rows([Path(path).expanduser()], is_target=True)
+    rows = read_rows(files_named(path, key="target.path"), is_target=True)
     if not rows:
         raise EmptyTargetError(f"target.path: {path} holds no row; give at least one example of the wanted skill")
     return rows

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from lessexp.data.row_paths import files_named
 from lessexp.data.rows import Row, read_rows
+from lessexp.data.source import Paths
 from lessexp.data.tokenize import collate, sort_by_length, split_by_tokens, tokenize_rows
 from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
 from lessexp.evaluation.limit import limited
@@ -38,22 +40,22 @@ class AnswerNLLBenchmark:
     """Rows of a file, judged by answer NLL alone.
 
     Args:
-        path: file of target rows, see `lessexp.data.rows.read_rows`.
+        path: files of target rows, see `lessexp.data.target.jsonl_target`.
         limit: at most so many rows of a subtask, drawn by ``seed``; ``None``: all.
         seed: of the draw.
     """
 
     metric = None
 
-    def __init__(self, path: str, *, limit: int | None, seed: int):
+    def __init__(self, path: Paths, *, limit: int | None, seed: int):
         self.left_out: dict[str, str] = {}
         self.path = path
         self.limit = limit
         self.seed = seed
 
     def rows(self) -> list[Row]:
-        """The file's rows."""
-        rows = read_rows([self.path], is_target=True)
+        """The files' rows."""
+        rows = read_rows(files_named(self.path, key="benchmark.path"), is_target=True)
         return limited(
             rows,
             limit=self.limit,

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet
 from jaxtyping import Float, Int64
 
-from lessexp.data.rows import Row, checked_rows, read_records
+from lessexp.data.record_files import read_records
+from lessexp.data.rows import Row, checked_rows
 
 
 @dataclass(frozen=True)

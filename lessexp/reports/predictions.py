@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lessexp.data.rows import json_records
+from lessexp.data.record_files import json_records
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lessexp.data.rows import read_records, read_rows
+from lessexp.data.record_files import read_records
+from lessexp.data.rows import read_rows
 from lessexp.reports.charts import Chart, histogram_chart
 from lessexp.reports.comparison import compare, page_values, read_selection
 from lessexp.reports.distributions import even_edges, histogram

@@ -1,21 +1,24 @@
 """What a notebook gives as model, pool and target, as overrides of the configuration."""
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from lessexp.data.extra_columns import as_json
 from lessexp.data.given_rows import given_records
-from lessexp.data.rows import checked_rows, write_rows
+from lessexp.data.row_paths import ROW_FILES, kind_of
+from lessexp.data.rows import checked_rows, write_records, write_rows
 from lessexp.data.target import EmptyTargetError
 from lessexp.stages.composition import options, quoted
 from lessexp.stages.configuration import ExperimentError
 
 _GROUPS = {"pool": "data", "target": "target"}
-_ROW_FILES = (".jsonl", ".jsonl.gz", ".parquet")
 _HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 
 
@@ -56,7 +59,7 @@ def rows_overrides(argument: str, given: Any, file: Path) -> list[str]:
 
     Args:
         argument: ``pool`` or ``target``.
-        given: an option of the group, a file, several files (of a pool), or rows in memory.
+        given: an option of the group, a file, a folder, a pattern, several of these, or rows in memory.
         file: where `write_given_rows` will write rows that are in memory.
 
     Raises:
@@ -71,11 +74,10 @@ def rows_overrides(argument: str, given: Any, file: Path) -> list[str]:
     else:
         paths = _files(argument, given)
     names = [quoted(_absolute(path)) for path in paths]
+    listed = f"[{','.join(names)}]"
     if argument == "pool":
-        return ["data=jsonl", f"data.paths=[{','.join(names)}]"]
-    if len(names) > 1:
-        raise ExperimentError(f"target names {len(names)} files; give one file, or a list of rows")
-    return ["target=jsonl", f"target.path={names[0]}"]
+        return ["data=jsonl", f"data.paths={listed}"]
+    return ["target=jsonl", f"target.path={names[0] if len(names) == 1 else listed}"]
 
 
 def is_in_memory(given: Any) -> bool:
@@ -86,13 +88,26 @@ def is_in_memory(given: Any) -> bool:
     return is_list and not (given and all(isinstance(item, str | os.PathLike) for item in given))
 
 
-def write_given_rows(argument: str, given: Sequence[Mapping[str, Any]] | Dataset, file: Path) -> None:
+def write_given_rows(
+    argument: str, given: Sequence[Mapping[str, Any]] | Dataset, file: Path, *, keeps_bad_rows: bool = False
+) -> None:
     """Write rows that are in memory as a file in the row format.
+
+    Args:
+        argument: ``pool`` or ``target``.
+        given: the rows.
+        file: its place.
+        keeps_bad_rows: write rows that break the format as they are, a line each, for the reader to leave out.
 
     Raises:
         RowError: a row breaks the format, or an id occurs twice; it is named by its place, e.g. ``pool[3]``.
     """
-    write_rows(file, checked_rows(lambda: given_records(given, name=argument), is_target=argument == "target"))
+    if keeps_bad_rows:
+        write_records(file, (as_json(record) for _, record in given_records(given, name=argument)))
+        return
+    remedy = '; overrides=["data.on_bad_row=skip"] leaves such rows out' if argument == "pool" else ""
+    records = partial(given_records, given, name=argument)
+    write_rows(file, checked_rows(records, is_target=argument == "target", remedy=remedy))
 
 
 def _require_rows(argument: str, given: Sequence[Any] | Dataset) -> None:
@@ -111,9 +126,10 @@ def _files(argument: str, given: Any) -> list[str | os.PathLike]:
             f"or one of {', '.join(options(group))}"
         )
     for path in paths:
-        if isinstance(path, str) and not path.endswith(_ROW_FILES) and not Path(path).expanduser().is_file():
+        is_file = kind_of(Path(path)) in ROW_FILES or glob.has_magic(str(path)) or Path(path).expanduser().exists()
+        if isinstance(path, str) and not is_file:
             raise ExperimentError(
-                f"{argument}='{path}' is neither a file ({', '.join(_ROW_FILES)}) nor one of "
+                f"{argument}='{path}' is neither a file ({', '.join(ROW_FILES)}), nor a folder, nor one of "
                 f"{', '.join(options(group))}"
             )
     return list(paths)

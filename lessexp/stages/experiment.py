@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
@@ -111,9 +112,14 @@ class Experiment:
         return self.proxy.model if self.proxy.takes_targets_adapter else self.selection_model
 
     @cached_property
+    def pool_read(self) -> tuple[ArrowSequence[Row], pa.Table]:
+        """All rows of the pool, and those that are left out, see `lessexp.data.prepare.Preparation.rows`."""
+        return self.preparation.rows(instantiate(self.cfg.data))
+
+    @cached_property
     def pool(self) -> ArrowSequence[Row]:
         """The rows to choose from."""
-        return sampled(self.preparation.rows(instantiate(self.cfg.data)), **self.cfg.pool_sample)
+        return sampled(self.pool_read[0], **self.cfg.pool_sample)
 
     @cached_property
     def target(self) -> list[Row]:

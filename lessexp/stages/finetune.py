@@ -34,7 +34,7 @@ def _fields(experiment: Experiment, selected: ArrowSequence[Row]) -> dict[str, A
 
 def run(experiment: Experiment) -> dict[str, Any]:
     """Train on ``selected.jsonl`` or take what was trained on it before; the run folder gets a copy."""
-    selected = experiment.preparation.rows(RowFiles([experiment.selected_file]))
+    selected, _ = experiment.preparation.rows(RowFiles([experiment.selected_file]))
     tuning, leads = experiment.tuning, experiment.team.is_leader
 
     def build(folder: Path) -> dict[str, Any]:

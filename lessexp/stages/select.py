@@ -9,6 +9,7 @@ import pyarrow.parquet
 import torch
 
 from lessexp.data.arrow_rows import datasets_of
+from lessexp.data.bad_rows import BAD_ROW_SCHEMA
 from lessexp.data.rows import Row, write_rows
 from lessexp.files import written_whole
 from lessexp.reports import tracking
@@ -44,9 +45,11 @@ def _checkpoint_table(scores: Scores, epochs: Sequence[int]) -> pa.Table:
     return pa.table(columns)
 
 
-def _excluded_table(reasons: dict[str, str]) -> pa.Table:
-    columns = {"example_id": list(reasons), "reason": list(reasons.values())}
-    return pa.table(columns, schema=pa.schema([("example_id", pa.string()), ("reason", pa.string())]))
+def _excluded_table(reasons: dict[str, str], bad_rows: pa.Table) -> pa.Table:
+    """Rows that were read and cannot be selected, then those that could not be read, with their file and line."""
+    nothing = [None] * len(reasons)
+    columns = [list(reasons), list(reasons.values()), nothing, nothing]
+    return pa.concat_tables([pa.table(columns, schema=BAD_ROW_SCHEMA), bad_rows])
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -121,7 +124,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         table = _checkpoint_table(scores, list(checkpoint_folders(cfg)))
         _write_table(table, folder / "scores_by_checkpoint.parquet")
     copies = {name: f"a copy of '{original}', which scores higher" for name, original in original_of.items()}
-    excluded = _excluded_table(experiment.unusable | scores.excluded | copies)
+    excluded = _excluded_table(experiment.unusable | scores.excluded | copies, experiment.pool_read[1])
     _write_table(excluded, folder / "excluded.parquet")
     write_rows(experiment.selected_file, selected)
     _log_selected(experiment, scores, score, selected)

@@ -19,10 +19,11 @@ def test_messages_are_enough():
     ]
 
 
-def test_what_a_row_says_of_itself_is_kept_and_other_columns_are_not():
+def test_what_a_row_says_of_itself_is_kept_and_other_columns_are_carried_along():
     given = {"dataset": "sums", "id": 7, "messages": TURNS, "subtask": "easy", "stars": 5}
-    assert rows([given]) == [Row("sums", "7", SAID)]
-    assert rows([given], is_target=True) == [Row("sums", "7", SAID, task="sums", subtask="easy")]
+    assert rows([given]) == [Row("sums", "7", SAID, extra='{"subtask": "easy", "stars": 5}')]
+    target = Row("sums", "7", SAID, task="sums", subtask="easy", extra='{"stars": 5}')
+    assert rows([given], is_target=True) == [target]
 
 
 def test_a_dataset_gives_what_its_list_gives_and_null_is_the_same_as_missing():
@@ -46,7 +47,8 @@ def test_a_dataset_that_is_shuffled_or_filtered_gives_the_rows_it_shows():
     ("given", "message"),
     [
         ([{"messages": TURNS}, {"text": "4"}], r"pool\[1\]: there is no column 'messages'; the columns are text"),
-        ([{"messages": "4"}], r"pool\[0\], column 'messages': must be a list of turns"),
+        ([{"messages": "4"}], r"pool\[0\]: field 'messages' must be a non-empty list, it is '4'"),
+        (["4"], r"pool\[0\]: a row must be a JSON object, it is str"),
         ([{"messages": []}], r"pool\[0\]: field 'messages' must be a non-empty list"),
         ([{"messages": TURNS, "id": 0.5}], r"pool\[0\]: field 'id' must be a non-empty string, it is 0.5"),
         ([{"messages": TURNS, "id": "a"}] * 2, r"pool\[1\]: id 'a' was already used at pool\[0\]"),

@@ -1,3 +1,4 @@
+import gzip
 import json
 from functools import partial
 
@@ -9,12 +10,14 @@ from lessexp.data.hub import DatasetSettingsError, hf_pool
 from lessexp.data.pool import DataUnavailableError
 from lessexp.data.rows import Row, RowError, checked_rows
 from lessexp.data.source import RowSource
+from lessexp.errors import MissingFileError
 
 RECORDS = [
     {"prompt": f"{i}\u2028+ 1?", "completion": str(i + 1), "key": 100 + i, "source": ("sums", "more")[i % 2]}
     for i in range(5)
 ]
 SETTINGS = dict(
+    paths=None,
     config=None,
     split="train",
     revision=None,
@@ -23,6 +26,7 @@ SETTINGS = dict(
     dataset=None,
     dataset_column=None,
     counts=None,
+    on_bad_row="stop",
 )
 
 
@@ -43,7 +47,7 @@ def rows_of(path, **changes):
 
 
 def expected_row(i, **changes):
-    fields = dict(dataset="toy", example_id=f"toy-train-{i}") | changes
+    fields = dict(dataset="toy", example_id=f"toy-train-{i}", extra=json.dumps(RECORDS[i])) | changes
     return Row(messages=(("user", RECORDS[i]["prompt"]), ("assistant", RECORDS[i]["completion"])), **fields)
 
 
@@ -91,6 +95,74 @@ def test_a_bad_row_is_named_by_data_set_split_row_and_column(tmp_path):
             rows_of(broken, id_column=column)
     with pytest.raises(RowError, match=r"row 2: id 'sums' was already used at .*row 0"):
         rows_of(write_repository(tmp_path / "toy"), id_column="source")
+
+
+FILES = {
+    "toy.jsonl": lambda path: path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS)),
+    "toy.json": lambda path: path.write_text(json.dumps(RECORDS, indent=1)),
+    "toy.JSONL": lambda path: path.write_text("".join(json.dumps(record) + "\r\n" for record in RECORDS)),
+    "toy.jsonl.gz": lambda path: path.write_bytes(gzip.compress("\n".join(map(json.dumps, RECORDS)).encode())),
+    "toy.csv": lambda path: datasets.Dataset.from_list(RECORDS).to_csv(path),
+    "toy.tsv": lambda path: datasets.Dataset.from_list(RECORDS).to_csv(path, sep="\t"),
+    "toy.parquet": lambda path: datasets.Dataset.from_list(RECORDS).to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_single_file_is_read_by_what_its_name_says_it_holds(tmp_path, name):
+    FILES[name](tmp_path / name)
+    is_table = name.endswith(("csv", "tsv"))  # whose cells are text
+    extras = [json.dumps(record | ({"key": str(record["key"])} if is_table else {})) for record in RECORDS]
+    assert rows_of(str(tmp_path / name)) == [expected_row(i, extra=extras[i]) for i in range(5)]
+
+
+def test_no_cell_of_a_table_is_taken_for_a_number_or_for_nothing(tmp_path):
+    answers = ["007", "1.50", "None", "NA", "null", "true", "2026-01-01"]
+    lines = ["prompt,completion", *(f"What is {i}?,{answer}" for i, answer in enumerate(answers))]
+    (tmp_path / "toy.csv").write_text("\ufeff" + "\n".join(lines))
+    assert [row.messages[-1][1] for row in rows_of(str(tmp_path / "toy.csv"))] == answers
+
+
+def test_several_files_of_a_kind_are_one_data_set_called_after_their_folder(tmp_path):
+    (tmp_path / "toy").mkdir()
+    for part in (0, 1):
+        lines = [json.dumps(record) + "\n" for record in RECORDS[3 * part : 3 * part + 3]]
+        (tmp_path / "toy" / f"part-{part}.jsonl").write_text("".join(lines))
+    expected = [expected_row(i) for i in range(5)]
+    assert rows_of(str(tmp_path / "toy" / "*.jsonl")) == expected
+    several = [str(tmp_path / "toy" / f"part-{part}.jsonl") for part in (0, 1)]
+    assert rows_of(several) == rows_of(None, paths=several) == expected
+    FILES["toy.csv"](tmp_path / "toy" / "more.csv")
+    with pytest.raises(
+        DatasetSettingsError, match=r"data\.path names files of the kinds \.csv, \.jsonl; give files of one"
+    ):
+        rows_of(str(tmp_path / "toy" / "*"))
+
+
+def test_a_file_that_is_not_there_or_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "rows.txt").write_text("2+2?")
+    for path, error, complaint in (
+        (tmp_path / "rows.txt", MissingFileError, "rows.txt cannot be read; rename it to .jsonl if"),
+        (tmp_path / "no*.csv", MissingFileError, "matches no file"),
+        (tmp_path / "nowhere.csv", DataUnavailableError, "could not load the data set '.*nowhere.csv'"),
+    ):
+        with pytest.raises(error, match=complaint):
+            rows_of(str(path))
+
+
+def test_one_odd_value_leaves_the_other_rows_as_they_are(tmp_path):
+    records = [record | {"completion": f"It is {i + 1}."} for i, record in enumerate(RECORDS)]
+    odd = [*records[:3], RECORDS[3] | {"completion": 4}, records[4]]  # makes the column one of JSON texts
+    path = write_repository(tmp_path / "toy", odd)
+    with pytest.raises(RowError, match=r"row 3, column 'completion': must be a string, it is 4$"):
+        rows_of(path)
+    left_out = []
+    source = hf_pool(path, **SETTINGS | {"on_bad_row": "skip"})
+    assert source.skips_bad_rows and source.identity() != hf_pool(path, **SETTINGS).identity()
+    kept = list(checked_rows(source.records, skip=left_out.append))
+    assert [row.messages[-1][1] for row in kept] == [f"It is {i}." for i in (1, 2, 3, 5)]
+    assert [(bad.where.file, bad.where.line) for bad in left_out] == [(path, 3)]
+    assert left_out[0].reason == "column 'completion': must be a string, it is 4"
 
 
 @pytest.mark.parametrize("change", [{"split": "dev"}, {"config": "other"}])

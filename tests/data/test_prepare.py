@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -41,7 +42,7 @@ def files(folder):
 
 
 def test_a_small_pool_leaves_no_file_behind(prepare, source, tmp_path, tokenizer, chat_format):
-    rows = prepare(in_memory_below=14).rows(source)
+    rows, _ = prepare(in_memory_below=14).rows(source)
     prepare(in_memory_below=14).tokenized(rows, reader(tokenizer, chat_format))
     assert not (tmp_path / "cache").exists()
     assert list(rows) == read_rows(source.paths)
@@ -50,7 +51,7 @@ def test_a_small_pool_leaves_no_file_behind(prepare, source, tmp_path, tokenizer
 @pytest.mark.parametrize("in_memory_below", [1, 13])
 def test_a_large_pool_is_the_one_that_is_read_into_memory(prepare, source, in_memory_below, tokenizer, chat_format):
     preparation = prepare(in_memory_below)
-    rows, expected = preparation.rows(source), read_rows(source.paths)
+    rows, expected = preparation.rows(source)[0], read_rows(source.paths)
     assert rows.key
     assert list(rows) == expected
     assert fingerprint(rows) == fingerprint(expected)
@@ -62,7 +63,7 @@ def test_a_large_pool_is_the_one_that_is_read_into_memory(prepare, source, in_me
 
 def test_files_are_written_once_and_their_reuse_is_said(prepare, source, said, tmp_path, tokenizer, chat_format):
     def all_of_it():
-        rows = prepare().rows(source)
+        rows, _ = prepare().rows(source)
         return [list(rows), list(prepare().tokenized(rows, reader(tokenizer, chat_format))[0])]
 
     first, written = all_of_it(), files(tmp_path / "cache")
@@ -70,18 +71,19 @@ def test_files_are_written_once_and_their_reuse_is_said(prepare, source, said, t
     assert all_of_it() == first
     assert files(tmp_path / "cache") == written
     assert ["reusing" in sentence for sentence in said] == [True, True]
-    source.paths[0].rename(tmp_path / "renamed.jsonl")
-    source = RowFiles([tmp_path / "renamed.jsonl", source.paths[1]])
+    (tmp_path / "elsewhere").mkdir()
+    source.paths[0].rename(tmp_path / "elsewhere" / "a.jsonl")
+    source = RowFiles([tmp_path / "elsewhere" / "a.jsonl", source.paths[1]])
     assert all_of_it() == first
     assert len(said) == 4
 
 
 def test_another_file_length_or_format_is_prepared_anew(prepare, source, said, tmp_path, tokenizer, chat_format):
-    rows = prepare().rows(source)
+    rows, _ = prepare().rows(source)
     n_kept = [len(prepare().tokenized(rows, reader(tokenizer, chat_format, length))[0]) for length in (38, 512)]
     assert n_kept[0] < n_kept[1] == 13
     write_rows(source.paths[1], make_rows(3, prefix="more"))
-    assert len(prepare().rows(source)) == 12
+    assert len(prepare().rows(source)[0]) == 12
     assert said == []
 
 
@@ -89,7 +91,7 @@ def test_a_list_and_a_part_of_a_pool_are_tokenised_without_a_file(prepare, sourc
     expected, _ = tokenize_rows(
         read_rows(source.paths)[2:], tokenizer=tokenizer, chat_format=chat_format, max_length=512
     )
-    for rows in (prepare().rows(source)[2:], read_rows(source.paths)[2:]):
+    for rows in (prepare().rows(source)[0][2:], read_rows(source.paths)[2:]):
         found, _ = prepare().tokenized(rows, reader(tokenizer, chat_format, 512))
         assert isinstance(found, ArrowSequence)
         assert list(found) == expected
@@ -108,8 +110,51 @@ def test_a_bad_line_and_a_duplicate_are_named_after_any_number_of_good_rows(prep
             prepare().rows(source)
 
 
+@pytest.mark.parametrize("in_memory_below", [0, 5, 100])
+def test_bad_rows_are_left_out_and_listed_also_when_files_are_reused(prepare, source, in_memory_below):
+    expected = read_rows(source.paths)
+    with source.paths[0].open("a") as file:
+        file.write("{\n" + json.dumps(make_rows(1)[0].to_json()) + "\n")
+    with pytest.raises(
+        RowError, match=r"a\.jsonl, line 10: not valid JSON.*; data\.on_bad_row=skip leaves such rows out$"
+    ):
+        prepare(in_memory_below).rows(source)
+    skipping = replace(source, skips_bad_rows=True)
+    for _ in range(2):
+        rows, bad_rows = prepare(in_memory_below).rows(skipping)
+        assert list(rows) == expected
+        assert [bad_rows[name].to_pylist() for name in ("example_id", "file", "line")] == [
+            [None, "row-000"],
+            [str(source.paths[0])] * 2,
+            [10, 11],
+        ]
+    with pytest.raises(RowError, match="line 10"):  # what was left out is not what stopping would have read
+        prepare(in_memory_below).rows(source)
+
+
+@pytest.mark.parametrize("in_memory_below", [0, 5])
+def test_a_pool_of_bad_rows_alone_is_refused(prepare, tmp_path, in_memory_below):
+    (tmp_path / "bad.jsonl").write_text("{\n" * 7)
+    for _ in range(2):
+        with pytest.raises(
+            RowError, match=r"none of the pool's 7 rows can be read; the first, .*bad\.jsonl, line 1: not"
+        ):
+            prepare(in_memory_below).rows(RowFiles([tmp_path / "bad.jsonl"], skips_bad_rows=True))
+
+
+def test_other_columns_are_in_the_files_too(prepare, tmp_path):
+    records = [
+        row.to_json() | {"stars": n, "messages": [turn | {"name": "ann"} for turn in row.to_json()["messages"]]}
+        for n, row in enumerate(make_rows(9))
+    ]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows, _ = prepare().rows(RowFiles([tmp_path / "more.jsonl"]))
+    assert rows.key and [row.to_json() for row in rows] == records
+    assert fingerprint(rows) == fingerprint(make_rows(9))
+
+
 def test_rows_that_were_made_and_not_read_are_a_pool_too(prepare, tmp_path):
-    assert list(prepare().rows(make_rows(9))) == make_rows(9)
+    assert list(prepare().rows(make_rows(9))[0]) == make_rows(9)
     assert not (tmp_path / "cache").exists()
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lessexp.data.rows import Row, RowError, fingerprint, parse_row, read_rows, write_rows
+from lessexp.data.record_files import records_of
+from lessexp.data.rows import Row, RowError, checked_rows, fingerprint, parse_row, read_rows, write_rows
 from lessexp.errors import MissingFileError
 from tests.hostile import TEXTS, changed, damaged, json_values, texts
 
@@ -36,8 +37,8 @@ def write_lines(path, *lines):
     return path
 
 
-def without(field):
-    return {name: value for name, value in record().items() if name != field}
+def without(*fields):
+    return {name: value for name, value in record().items() if name not in fields}
 
 
 @pytest.mark.parametrize(
@@ -48,10 +49,12 @@ def without(field):
         (record(messages=["Hi"]), "each message must be an object"),
         (record(messages=[{"role": "assistant", "content": None}]), "'content' of a assistant message"),
         (record(messages=[{"role": "user", "content": "Hi"}]), "no assistant message"),
-        (without("dataset"), "'dataset' must be a non-empty string, it is missing"),
-        (without("id"), "'id' must be a non-empty string, it is missing"),
-        (without("messages"), "'messages' must be a non-empty list"),
-        (record(example_id=7), "'id' must be a non-empty string, it is 7"),
+        (record(dataset=""), "'dataset' must be a non-empty string, it is ''"),
+        (without("messages"), "there is no column 'messages'; the columns are "),
+        (record(example_id=7.5), "'id' must be a non-empty string, it is 7.5"),
+        (record(messages=[{"role": "tool", "content": "3"}]), "unknown role 'tool'"),
+        (record(messages=[{"role": "user", "content": [{"type": "image"}]}]), "of a user message is not text"),
+        (record(messages="[{"), "'messages' must be a non-empty list, it is '[{'"),
         (["a row"], "must be a JSON object, it is list"),
         ('{"dataset": "dolly", ', "not valid JSON"),
         ('{"dataset": "dolly", "id": "x", "messages": [{"role": "assistant", "content": "\\ud83d"}]}', "surrogate"),
@@ -149,6 +152,67 @@ def test_a_write_that_fails_midway_leaves_the_folder_as_it_was(tmp_path):
             write_rows(tmp_path / name, broken())
     assert [file.name for file in tmp_path.iterdir()] == ["old.jsonl"]
     assert read_rows([tmp_path / "old.jsonl"]) == ROWS
+
+
+def test_messages_are_enough_in_a_file(tmp_path):
+    bare = {"messages": record()["messages"]}
+    path = write_lines(tmp_path / "pool.jsonl", bare, "", bare | {"id": 7})
+    assert [(row.dataset, row.example_id) for row in read_rows([path])] == [("pool", "pool-1"), ("pool", "7")]
+    rows = read_rows([path], is_target=True)
+    assert [(row.task, row.subtask) for row in rows] == [("pool", "pool")] * 2
+    with pytest.raises(RowError, match=r"line 4: id 'pool-1' was already used at .*line 1"):
+        read_rows([write_lines(path, bare, "", "", bare | {"id": "pool-1"})])
+
+
+def test_what_a_row_was_given_with_is_written_back(tmp_path):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "function": {"arguments": "{}"}}]}
+    parts = {"role": "user", "content": [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]}
+    given = [
+        record("a", stars=5, meta={"tags": ["ü", None]}),
+        record("b", messages=[parts, call, {"role": "assistant", "content": "4", "weight": 0}]),
+        record("c", half="\ud83d", none=None),
+        record("d"),
+    ]
+    rows = read_rows([write_lines(tmp_path / "pool.jsonl", *map(json.dumps, given))])
+    write_rows(tmp_path / "written.jsonl", rows)
+    assert [json.loads(line) for line in (tmp_path / "written.jsonl").read_text().splitlines()] == given
+    assert read_rows([tmp_path / "written.jsonl"]) == rows
+    assert rows[1].messages == (("user", "2+2?"), ("assistant", ""), ("assistant", "4"))
+    assert rows[3].extra is None
+
+
+def test_other_columns_change_no_fingerprint():
+    extra = [replace(row, extra='{"stars": 5}') for row in ROWS]
+    assert fingerprint(extra) == fingerprint(ROWS)
+    assert extra != ROWS
+
+
+def test_the_fingerprint_of_rows_stays_that_of_earlier_versions():  # it names artifacts that exist
+    assert fingerprint(ROWS) == "d64d6d8bc5f31801fd42a72f5fed2e5b51226e542b55c3035164e9a73cdb6938"
+
+
+def test_bad_rows_are_skipped_with_their_reason_and_the_later_of_two_with_one_id(tmp_path):
+    bad = record("b", messages=[{"role": "tool", "content": "3"}])
+    path = write_lines(tmp_path / "pool.jsonl", "{", record("a"), bad, ["a row"], record("a"), record("b"), record("c"))
+    skipped = []
+    rows = list(checked_rows(lambda: records_of([path]), skip=skipped.append))
+    assert [row.example_id for row in rows] == ["a", "b", "c"]
+    assert [(row.example_id, row.where.line) for row in skipped] == [(None, 1), ("b", 3), (None, 4), ("a", 5)]
+    for row, reason in zip(
+        skipped, ("not valid JSON", "unknown role 'tool'", "a row must be", "id 'a' was"), strict=True
+    ):
+        assert row.reason.startswith(reason)
+
+
+def test_the_remedy_ends_an_error_about_a_row_and_none_about_a_file(tmp_path):
+    for content in (["{"], [record("a"), record("a")], [record("a", messages=[])]):
+        path = write_lines(tmp_path / "pool.jsonl", *content)
+        with pytest.raises(RowError, match=r"; skip it$"):
+            list(checked_rows(lambda path=path: records_of([path]), remedy="; skip it"))
+    (tmp_path / "pool.parquet").touch()
+    with pytest.raises(RowError) as refused:
+        list(checked_rows(lambda: records_of([tmp_path / "pool.parquet"]), remedy="; skip it", skip=[].append))
+    assert "skip it" not in str(refused.value)
 
 
 def test_fingerprint_is_equal_exactly_when_content_and_order_are():

@@ -5,14 +5,27 @@ from lessexp.data.source import RowFiles, RowSource
 from tests.conftest import make_rows
 
 
-def test_files_are_identical_by_content_and_order_not_by_name(tmp_path):
+def test_files_are_identical_by_content_order_and_names_not_by_folder(tmp_path):
     write_rows(tmp_path / "a.jsonl", make_rows(3))
     write_rows(tmp_path / "b.jsonl", make_rows(3, prefix="other"))
-    shutil.copy(tmp_path / "a.jsonl", tmp_path / "copy.jsonl")
-    a, b, copy = (tmp_path / f"{name}.jsonl" for name in ("a", "b", "copy"))
-    assert RowFiles([a, b]).identity() == RowFiles([copy, b]).identity()
-    others = [RowFiles(files).identity() for files in ([a], [a, b], [b, a], [b])]
+    (tmp_path / "folder").mkdir()
+    a, b, moved, renamed = (tmp_path / name for name in ("a.jsonl", "b.jsonl", "folder/a.jsonl", "c.jsonl"))
+    for copy in (moved, renamed):
+        shutil.copy(a, copy)
+    assert RowFiles([a, b]).identity() == RowFiles([moved, b]).identity()
+    others = [RowFiles(files).identity() for files in ([a], [a, b], [b, a], [b], [renamed, b], [a, moved])]
     assert all(others.count(other) == 1 for other in others)
+
+
+def test_rows_that_are_left_out_are_listed_by_file_so_its_folder_counts(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "a.jsonl", tmp_path / "folder" / "a.jsonl"):
+        write_rows(path, make_rows(3))
+    here, there = ([tmp_path / "a.jsonl"], [tmp_path / "folder" / "a.jsonl"])
+    identities = [
+        RowFiles(files, skips_bad_rows=skips).identity() for skips in (True, False) for files in (here, there)
+    ]
+    assert identities[0] not in identities[1:] and identities[1] not in identities[2:]
 
 
 def test_records_are_those_of_the_files(tmp_path):

@@ -20,6 +20,17 @@ def test_target_rows_carry_task_and_subtask(tmp_path):
     assert jsonl_target(str(tmp_path / "target.jsonl")) == [*rows, Row("dolly", "c", MESSAGES, "dolly", "dolly")]
 
 
+def test_target_rows_come_from_a_folder_a_pattern_or_several_files(tmp_path):
+    for name in ("a", "b"):
+        write_rows(tmp_path / f"{name}.jsonl", [Row(name, name, MESSAGES, name, name)])
+    expected = [Row(name, name, MESSAGES, name, name) for name in ("a", "b")]
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("a", "b")]
+    for path in (str(tmp_path), str(tmp_path / "*.jsonl"), files):
+        assert jsonl_target(path) == expected
+    with pytest.raises(MissingFileError, match=r"target\.path: .*c\.jsonl' matches no file$"):
+        jsonl_target(str(tmp_path / "c.jsonl"))
+
+
 @pytest.mark.parametrize("content", ["", "\n \n"])
 def test_a_target_without_rows_is_refused_naming_its_key(tmp_path, content):
     path = tmp_path / "target.jsonl"

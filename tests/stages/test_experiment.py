@@ -126,7 +126,8 @@ def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_p
     (tmp_path / "toy" / "train.jsonl").write_text("".join(lines))
     given = ["data=hf", "data/columns=conversations", f"data.path={tmp_path / 'toy'}", "data.counts={toy: 25}"]
     experiment = make_experiment(*given)
-    assert experiment.pool[7] == Row("toy", "toy-train-7", (("user", "7?"), ("assistant", "7!")))
+    given = json.dumps({"conversations": turns[7]})
+    assert experiment.pool[7] == Row("toy", "toy-train-7", (("user", "7?"), ("assistant", "7!")), extra=given)
     counts = pool_counts(experiment.pool, experiment.cfg)
     assert counts["differences"] == {"toy": {"expected": 25, "found": 24}}
 

@@ -37,7 +37,7 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         (["~lora.rank"], ExperimentError, "lora.rank is missing; its option, or the command line"),
         (["datastore.dtype=int3"], ExperimentError, "datastore.dtype must be one of float32, .*int1, got 'int3'"),
         (["device=cuda:7"], ExperimentError, "device=cuda:7, but torch finds no CUDA device"),
-        (["benchmark.path=/nowhere"], MissingFileError, "/nowhere: no such file"),
+        (["benchmark.path=/nowhere"], MissingFileError, "benchmark.path: '/nowhere' matches no file"),
         (
             ["benchmark=reasoning_gym"],
             ExperimentError,

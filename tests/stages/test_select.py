@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pyarrow.parquet
@@ -51,6 +52,36 @@ def test_rows_with_nothing_to_learn_are_listed_and_never_selected(make_experimen
     assert "max_length=200" in excluded["reason"][0]
     assert record["selection"]["n_selected"] == 24
     assert "long-000" not in {row.example_id for row in read_rows([experiment.run_folder / "selected.jsonl"])}
+
+
+def test_rows_that_break_the_format_are_listed_by_file_and_line_if_they_are_skipped(make_experiment, tmp_path):
+    pool = tmp_path / "odd.jsonl"
+    write_rows(pool, make_rows(24))
+    with pool.open("a") as file:
+        file.write('{"id": "odd", "messages": []}\n{\n')
+    given = [f"data.path={pool}", f"data.paths={pool}", "selector=random", "fraction=0.5", "data.on_bad_row=skip"]
+    for below in (100, 5):
+        experiment = make_experiment(*given, f"preparation.in_memory_below={below}", f"cache_dir={tmp_path / 'cache'}")
+        record = select.run(experiment)
+        excluded = pyarrow.parquet.read_table(experiment.run_folder / "excluded.parquet")
+        assert excluded.column_names == ["example_id", "reason", "file", "line"]
+        first, second = excluded.to_pylist()
+        assert first["reason"] == "field 'messages' must be a non-empty list, it is []"
+        assert (first["example_id"], first["file"], first["line"]) == ("odd", str(pool), 25)
+        assert second["reason"].startswith("not valid JSON")
+        assert (second["example_id"], second["file"], second["line"]) == (None, str(pool), 26)
+        assert (record["selection"]["n_excluded"], record["selection"]["n_pool"]) == (2, 24)
+
+
+def test_other_columns_of_the_pool_are_in_the_subset_as_they_were(make_experiment, tmp_path):
+    records = [row.to_json() | {"stars": n, "meta": {"ü": [n, None]}} for n, row in enumerate(make_rows(24))]
+    (tmp_path / "more.json").write_text(json.dumps(records, indent=1))
+    given = ["selector=random", f"data.path={tmp_path / 'more.json'}", "data.paths=null"]
+    experiment = make_experiment(*given)
+    select.run(experiment)
+    selected = [json.loads(line) for line in experiment.selected_file.read_text().splitlines()]
+    assert len(selected) == 6 and all(record in records for record in selected)
+    assert experiment.data_fingerprints["usable pool"] == make_experiment().data_fingerprints["usable pool"]
 
 
 def test_copies_are_passed_over_and_listed(make_experiment, tmp_path):

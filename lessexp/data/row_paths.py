@@ -1,0 +1,106 @@
+"""Which files of rows a setting names, what they hold by their names, and what their rows are called after them."""
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lessexp.errors import MissingFileError
+
+ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # all but the last also with .gz behind it
+_UNREADABLE = {
+    **dict.fromkeys((".zst", ".bz2", ".xz", ".lz4", ".zip", ".tar", ".tgz", ".7z"), "unpack it, or compress it as .gz"),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "save the sheet as .csv"),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz"), "write its rows as .jsonl"),
+    ".arrow": "write its rows as .parquet, or name the folder of Dataset.save_to_disk with data=hf",
+    ".txt": "rename it to .jsonl if each of its lines is a JSON object",
+}
+
+
+def files_named(paths: str | os.PathLike | Sequence[str | os.PathLike], *, key: str) -> list[Path]:
+    """The files that paths name, in their order.
+
+    Args:
+        paths: each a file, a folder (all row files in it, at any depth, by name) or a glob pattern (its files, by
+            name); ``~`` is the home folder.
+        key: setting that holds the paths, for errors.
+
+    Raises:
+        MissingFileError: a path names no file, or one of a kind that cannot be read; the remedy is named.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not given:
+        raise MissingFileError(f"{key} is empty; name at least one file ({', '.join(ROW_FILES)}), folder or pattern")
+    return [file for path in given for file in _files_of(os.path.expanduser(path), key)]
+
+
+def _files_of(path: str, key: str) -> list[Path]:
+    # A path that exists is meant literally, even if its name holds a bracket.
+    matches = [path] if os.path.exists(path) else [] if "\0" in path else sorted(glob.glob(path, recursive=True))
+    files = [Path(match) for match in matches if not os.path.isdir(match)]
+    if not files:
+        files = [file for match in matches for file in _files_in(Path(match), key)]
+    if not files:
+        raise MissingFileError(f"{key}: '{path}' matches no file{_hub_remedy(path, key)}")
+    for file in files:
+        _check_readable(file, key)
+    return files
+
+
+def _hub_remedy(path: str, key: str) -> str:
+    is_name = re.fullmatch(r"(hf://datasets/)?(\w[\w.-]*/\w[\w.-]*)", path)
+    if not key.startswith("data."):
+        return ""
+    if is_name:
+        return f"; if it is a data set of the Hugging Face hub, set data=hf data.path={is_name[2]}"
+    return "; fetch it first" if "://" in path else ""
+
+
+def _files_in(folder: Path, key: str) -> list[Path]:
+    if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
+        raise MissingFileError(f"{key}: {folder} was written by Dataset.save_to_disk; set data=hf data.path={folder}")
+    inside = (file for file in folder.rglob("*") if not any(part[0] == "." for part in file.relative_to(folder).parts))
+    files = sorted(file for file in inside if file.is_file())
+    found = [file for file in files if kind_of(file) in ROW_FILES]
+    if not found:
+        others = ", ".join(file.name for file in files[:3]) or "no file at all"
+        raise MissingFileError(f"{key}: {folder} holds no row file ({', '.join(ROW_FILES)}), it holds {others}")
+    return found
+
+
+def _check_readable(file: Path, key: str) -> None:
+    kind = kind_of(file)
+    if kind in _UNREADABLE or (kind == ".parquet" and file.suffix.lower() == ".gz"):
+        raise MissingFileError(f"{key}: {file} cannot be read; {_UNREADABLE.get(kind, _UNREADABLE['.zip'])}")
+    if not file.is_file():
+        raise MissingFileError(f"{key}: {file} is no regular file; name a file, a folder or a pattern")
+
+
+def kind_of(path: Path) -> str:
+    """The ending that says what a file holds, in small letters, whether it is compressed or not."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    return (endings[0] if len(endings) > 1 and endings[-1] == ".gz" else endings[-1]) if endings else ""
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without the endings that say what it holds."""
+    name = path.name
+    for ending in (".gz", *ROW_FILES):
+        if len(name) > len(ending) and name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def labels_of(files: Sequence[Path]) -> list[str]:
+    """A name for each file, with which its rows' ids begin: its stem, or the end of its path if stems are equal."""
+    places = {file.absolute() for file in files}
+    labels: dict[Path, str] = {}
+    n_parts = 0
+    while len(labels) < len(places):
+        tails = {place: "/".join(place.parts[-n_parts:]) if n_parts else stem_of(place) for place in places}
+        shared = Counter(tails.values())
+        labels |= {place: tail for place, tail in tails.items() if shared[tail] == 1 and place not in labels}
+        n_parts += 1
+    return [labels[file.absolute()] for file in files]
