@@ -1,6 +1,7 @@
 """Rows to token ids and labels, and token ids to padded batches."""
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.chat_format import ChatFormat, ChatFormatError
+from lessexp.data.messages import CALLS
 from lessexp.data.rows import Row
 
 IGNORED_LABEL = -100  # what torch.nn.functional.cross_entropy leaves out
@@ -69,6 +71,8 @@ def tokenize_row(
     A token carries loss when it starts inside a piece that does. Text beyond ``max_length`` tokens
     is cut off; a row that loses all its labels by this is dropped.
     """
+    if reason := _nothing_to_learn(row):
+        return Dropped(row.example_id, reason)
     try:
         segments = chat_format.segments(row.messages)
     except ChatFormatError as error:
@@ -96,6 +100,16 @@ def tokenize_row(
             f"no token of its answer is within max_length={max_length} (the row has {len(encoded['input_ids'])})",
         )
     return TokenizedRow(row.example_id, input_ids, labels)
+
+
+def _nothing_to_learn(row: Row) -> str | None:
+    """Why its answers teach nothing to any model; None if they say something."""
+    answers = [(number, text) for number, (role, text) in enumerate(row.messages) if role == "assistant"]
+    blank = [number for number, text in answers if not text.strip()]
+    given = json.loads(row.extra).get("messages") if blank and row.extra else None
+    if given and any(given[number].get(call) for number in blank for call in CALLS):
+        return "an assistant message holds tool calls and no text, and tool calls cannot be rendered yet"
+    return "its answer is empty" if len(blank) == len(answers) else None
 
 
 def _character_spans(pieces: Iterable[tuple[str, bool]]) -> Iterator[tuple[int, float, bool]]:

@@ -1,6 +1,6 @@
 import copy
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from lessexp.data.chat_format import PlainFormat, Segment, TemplateFormat, TuluFormat
-from lessexp.data.rows import Row
+from lessexp.data.rows import Row, parse_row
 from lessexp.data.tokenize import (
     Dropped,
     TokenizedRow,
@@ -157,6 +157,31 @@ def test_rows_that_cannot_be_learnt_from_are_listed_apart_with_their_reason(toke
     assert [row.example_id for row in dropped] == ["long", "refused"]
     assert "max_length=64" in dropped[0].reason
     assert "no system role" in dropped[1].reason
+
+
+@every_format
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_row_that_answers_nothing_is_dropped_and_one_silent_turn_among_others_is_not(tokenizer, kind, end, blank):
+    options = dict(tokenizer=tokenizer, chat_format=kind(tokenizer), max_length=64)
+    asked = ("user", "?")
+    silent = Row("toy", "a", (asked, ("assistant", blank), asked, ("assistant", blank)))
+    assert tokenize_row(silent, **options) == Dropped("a", "its answer is empty")
+    assert isinstance(
+        tokenize_row(replace(silent, messages=(*silent.messages, asked, ("assistant", "4"))), **options), TokenizedRow
+    )
+
+
+def test_tool_calls_without_a_text_are_the_reason_whatever_is_said_later(tokenizer):
+    options = dict(tokenizer=tokenizer, chat_format=TuluFormat(tokenizer), max_length=64)
+    for call in ({"tool_calls": [{"id": "c"}]}, {"function_call": {"name": "weather"}}):
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": None} | call]
+        for messages in (turns, [*turns, {"role": "assistant", "content": "4"}]):
+            row = parse_row({"dataset": "toy", "id": "a", "messages": messages}, where="here")
+            dropped = tokenize_row(row, **options)
+            assert isinstance(dropped, Dropped) and "tool calls cannot be rendered yet" in dropped.reason
+        with_text = [turns[0], turns[1] | {"content": "I look."}]
+        row = parse_row({"dataset": "toy", "id": "a", "messages": with_text}, where="here")
+        assert isinstance(tokenize_row(row, **options), TokenizedRow)
 
 
 def test_collate_pads_on_the_right_without_attention_or_loss():
