@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lessexp.data.columns import ColumnMapping, cell
 from lessexp.data.dataset_records import dataset_records
 from lessexp.data.pool import DataUnavailableError
-from lessexp.data.record_files import DELIMITERS, Place, RowError, table_columns
+from lessexp.data.record_files import TABLES, Place, RowError, table_head
 from lessexp.data.row_paths import files_named, kind_of, stem_of
 from lessexp.data.source import ExpectedCounts, Paths, one_of_both, skips_bad_rows
 from lessexp.errors import UserError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LOADERS = {  # of datasets, by what a file holds
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
-    **dict.fromkeys(DELIMITERS, "csv"),
+    **dict.fromkeys(TABLES, "csv"),
     ".parquet": "parquet",
 }
 
@@ -137,8 +137,7 @@ def hf_pool(
         SourceSettingsError: no path is given.
     """
     skips = skips_bad_rows(on_bad_row)
-    given = one_of_both(path, paths)
-    several = [given] if isinstance(given, str) else list(given)
+    several = one_of_both(path, paths)
     shown, place = ", ".join(several), Path(several[0]).expanduser().absolute()
     name = place.name
     if len(several) > 1 or glob.has_magic(shown) or place.is_file():
@@ -160,8 +159,9 @@ def _from_files(files: Sequence[Path], split: str) -> "Dataset":
         )
     loader, settings = _LOADERS[kinds[0]], {}
     if loader == "csv":  # text stays text: 007, 1.50 and None are answers
-        features = datasets.Features(dict.fromkeys(table_columns(files[0]), datasets.Value("string")))
-        settings = {"sep": DELIMITERS[kinds[0]], "features": features, "na_filter": False}
+        delimiter, columns = table_head(files[0])
+        features = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
+        settings = {"sep": delimiter, "features": features, "na_filter": False}
     return datasets.load_dataset(loader, data_files=[str(file.absolute()) for file in files], split=split, **settings)
 
 

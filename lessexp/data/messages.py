@@ -69,7 +69,11 @@ def _layout_remedy(record: Mapping[str, Any], where: str, is_target: bool) -> st
     found = f"the columns are {listed(name for name in record if name not in ('dataset', 'id'))}"
     if is_target or not isinstance(where, Place):
         return f"{found}; give each row 'messages'"
-    overrides = layout_overrides(record) or "data/columns=... (conversations, instruction_input_output, ...)"
+    overrides = layout_overrides(record)
+    lists = [name for name, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if overrides is None and lists:
+        return f"{found}; write the list in '{lists[0]}' alone, as `jq .{lists[0]} FILE > rows.json` does"
+    overrides = overrides or "data/columns=... (conversations, instruction_input_output, ...)"
     return f"{found}; set data=hf data.path={where.file} {overrides}"
 
 

@@ -21,7 +21,7 @@ from lessexp.data.row_paths import ROW_FILES, kind_of, labels_of, stem_of
 from lessexp.errors import MissingFileError, UserError
 
 _PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}  # what stands between cells: the first that is in the first line
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -60,7 +60,7 @@ def decoded_records(path: Path) -> Decoded:
     kind = kind_of(path)
     if kind == ".parquet":
         yield from _parquet_records(path)
-    elif kind in DELIMITERS:
+    elif kind in TABLES:
         yield from _table_records(path)
     else:
         yield from _json_records(path)
@@ -138,14 +138,14 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def table_columns(path: Path) -> list[str]:
-    """The columns of a CSV or TSV file, all of text.
+def table_head(path: Path) -> tuple[str, list[str]]:
+    """What stands between the cells of a CSV or TSV file, and its columns, all of text.
 
     Raises:
         RowError: the file is no table.
     """
     with _opened_table(path) as table:
-        return list(table.fieldnames or [])
+        return table.reader.dialect.delimiter, list(table.fieldnames or [])
 
 
 @contextlib.contextmanager
@@ -154,8 +154,11 @@ def _opened_table(path: Path) -> Iterator[csv.DictReader]:
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            lines = itertools.dropwhile(str.isspace, file)  # the first of them names the columns
-            yield csv.DictReader(lines, delimiter=DELIMITERS[kind_of(path)])
+            lines = itertools.dropwhile(str.isspace, file)
+            names = next(lines, "")
+            marks = TABLES[kind_of(path)]
+            delimiter = next((mark for mark in marks if mark in names), marks[0])
+            yield csv.DictReader(itertools.chain([names] if names else [], lines), delimiter=delimiter)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RowError(f"{path}: not a whole gzip file ({error})") from error
     except (csv.Error, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lessexp.errors import MissingFileError
 
@@ -19,27 +20,43 @@ _UNREADABLE = {
 }
 
 
-def files_named(paths: str | os.PathLike | Sequence[str | os.PathLike], *, key: str) -> list[Path]:
+def files_named(paths: Any, *, key: str) -> list[Path]:
     """The files that paths name, in their order.
 
     Args:
-        paths: each a file, a folder (all row files in it, at any depth, by name) or a glob pattern (its files, by
-            name); ``~`` is the home folder.
+        paths: one or several, each a file, a folder (all row files in it, at any depth, by name) or a glob pattern
+            (its files, by name); ``~`` is the home folder.
         key: setting that holds the paths, for errors.
 
     Raises:
         MissingFileError: a path names no file, or one of a kind that cannot be read; the remedy is named.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given = listed_paths(paths, key=key)
     if not given:
         raise MissingFileError(f"{key} is empty; name at least one file ({', '.join(ROW_FILES)}), folder or pattern")
-    return [file for path in given for file in _files_of(os.path.expanduser(path), key)]
+    files = [file for path in given for file in _files_of(os.path.expanduser(path), key)]
+    return list(dict.fromkeys(files))  # of patterns that overlap
+
+
+def listed_paths(paths: Any, *, key: str) -> list[str | os.PathLike]:
+    """One path or several as a list.
+
+    Raises:
+        MissingFileError: they are something else.
+    """
+    given = list(paths) if isinstance(paths, list | tuple) else [paths]
+    for path in given:
+        if not isinstance(path, str | os.PathLike):
+            raise MissingFileError(f"{key} must be a path or a list of paths, got {path!r:.80}")
+    return given
 
 
 def _files_of(path: str, key: str) -> list[Path]:
     # A path that exists is meant literally, even if its name holds a bracket.
     matches = [path] if os.path.exists(path) else [] if "\0" in path else sorted(glob.glob(path, recursive=True))
     files = [Path(match) for match in matches if not os.path.isdir(match)]
+    if len(matches) > 1:  # what a pattern matches besides is no pool
+        files = [file for file in files if _holds_rows(file)] or files
     if not files:
         files = [file for match in matches for file in _files_in(Path(match), key)]
     if not files:
@@ -63,11 +80,17 @@ def _files_in(folder: Path, key: str) -> list[Path]:
         raise MissingFileError(f"{key}: {folder} was written by Dataset.save_to_disk; set data=hf data.path={folder}")
     inside = (file for file in folder.rglob("*") if not any(part[0] == "." for part in file.relative_to(folder).parts))
     files = sorted(file for file in inside if file.is_file())
-    found = [file for file in files if kind_of(file) in ROW_FILES]
+    found = [file for file in files if _holds_rows(file)]
     if not found:
         others = ", ".join(file.name for file in files[:3]) or "no file at all"
         raise MissingFileError(f"{key}: {folder} holds no row file ({', '.join(ROW_FILES)}), it holds {others}")
     return found
+
+
+def _holds_rows(file: Path) -> bool:
+    """Whether a file holds rows by its name, packed ones that cannot be read among them, so that none go unnoticed."""
+    packed = Path(file.stem) if file.suffix.lower() in _UNREADABLE else file
+    return kind_of(file) in ROW_FILES or kind_of(packed) in ROW_FILES
 
 
 def _check_readable(file: Path, key: str) -> None:

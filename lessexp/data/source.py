@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lessexp.data.record_files import records_of
-from lessexp.data.row_paths import labels_of, stem_of
+from lessexp.data.row_paths import labels_of, listed_paths, stem_of
 from lessexp.errors import UserError
 from lessexp.files import sha256_of
 
@@ -82,15 +82,16 @@ def skips_bad_rows(on_bad_row: str) -> bool:
     return on_bad_row == "skip"
 
 
-def one_of_both(path: Paths | None, paths: Paths | None) -> Paths:
-    """The setting ``data.path``, which may be called ``data.paths`` too.
+def one_of_both(path: Any, paths: Any) -> list[str]:
+    """The setting ``data.path``, which may be called ``data.paths`` too, as a list.
 
     Raises:
         SourceSettingsError: neither is set, or both to different values.
+        MissingFileError: it is set to something else than paths.
     """
     if path is not None and paths is not None and path != paths:
         raise SourceSettingsError("data.path and data.paths are two names of one setting; give one of them")
     found = path if path is not None else paths
-    if not found or not (isinstance(found, str) or all(isinstance(one, str) for one in found)):
+    if not found and found != 0:
         raise SourceSettingsError("data.path is not set; give it on the command line: data.path=FILE, or a list")
-    return found
+    return listed_paths(found, key="data.path")

@@ -63,6 +63,10 @@ def test_a_row_of_another_layout_names_the_command_that_reads_its_file():
     )
     with pytest.raises(RowError, match=r"the columns are text; set data=hf data.path=alpaca.csv data/columns=\.\.\. "):
         messages_of({"text": "?"}, where, is_target=False)
+    with pytest.raises(
+        RowError, match=r"columns are version, data; write the list in 'data' alone, as `jq .data FILE >"
+    ):
+        messages_of({"version": 1, "data": [alpaca]}, where, is_target=False)
     for place, is_target in ((where, True), ("pool[3]", False)):  # there is no data=hf for them
         with pytest.raises(RowError, match=r"columns are instruction, input, output; give each row 'messages'$"):
             messages_of(alpaca, place, is_target=is_target)

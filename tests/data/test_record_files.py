@@ -13,7 +13,7 @@ from lessexp.data.record_files import (
     named,
     read_records,
     records_of,
-    table_columns,
+    table_head,
 )
 
 RECORDS = [{"id": "a", "text": "Grüße\n日本語"}, {"id": "b", "text": 'a "quoted", part'}, {"id": "c", "text": ""}]
@@ -39,6 +39,8 @@ FILES = {
     "rows.csv": CSV,
     "bom.csv": BOM + CSV.replace(b"\n\xe6", b"<>").replace(b"\n", b"\r\n").replace(b"<>", b"\n\xe6"),
     "rows.tsv": CSV.replace(b",", b"\t").replace(b"\t part", b", part"),
+    "semicolons.csv": CSV.replace(b",", b";").replace(b"; part", b", part"),
+    "tabs.csv": CSV.replace(b",", b"\t").replace(b"\t part", b", part"),
     "rows.csv.gz": gzip.compress(CSV),
 }
 
@@ -106,7 +108,7 @@ def test_a_table_row_with_too_many_cells_is_its_error_and_a_short_one_lacks_colu
     first, second, third = values(tmp_path / "rows.csv")
     assert (first, second) == ({"text": "x"}, {"dataset": "a"})
     assert str(third).endswith("row 3: has more cells than the file has columns")
-    assert table_columns(tmp_path / "rows.csv") == ["dataset", "id", "text"]
+    assert table_head(tmp_path / "rows.csv") == (",", ["dataset", "id", "text"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_a_folder_gives_its_row_files_at_any_depth_by_name_and_no_others(tmp_pat
 
 
 def test_a_pattern_gives_files_and_its_folders_only_where_it_matches_nothing_else(tmp_path):
-    touch(tmp_path, "a.jsonl", "b/c.jsonl", "d/e.jsonl")
+    touch(tmp_path, "a.jsonl", "b/c.jsonl", "d/e.jsonl", "README.md")
     assert named(str(tmp_path / "**")) == [tmp_path / name for name in ("a.jsonl", "b/c.jsonl", "d/e.jsonl")]
     assert named(str(tmp_path / "[bd]")) == [tmp_path / name for name in ("b/c.jsonl", "d/e.jsonl")]
 
@@ -64,6 +64,24 @@ def test_a_file_that_cannot_be_read_names_the_remedy(tmp_path, name, remedy):
     for path in (tmp_path / name, tmp_path / "rows*"):
         with pytest.raises(MissingFileError, match=f"^data.path: .*{remedy}"):
             named(path)
+
+
+def test_packed_rows_beside_others_are_not_passed_over(tmp_path):
+    touch(tmp_path, "a.jsonl", "b.jsonl.zst", "LICENSE.txt")
+    for path in (tmp_path, tmp_path / "*"):
+        with pytest.raises(MissingFileError, match=r"b\.jsonl\.zst cannot be read; unpack it"):
+            named(path)
+
+
+def test_a_file_that_several_patterns_match_is_read_once(tmp_path):
+    touch(tmp_path, "a.jsonl", "b.jsonl")
+    assert named([tmp_path / "b.jsonl", tmp_path / "*.jsonl"]) == [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
+
+
+@pytest.mark.parametrize("given", [7, None, {"a": 1}, ["a.jsonl", 7]])
+def test_what_is_no_path_is_refused_by_key(given):
+    with pytest.raises(MissingFileError, match=r"target\.path must be a path or a list of paths, got "):
+        named(given, key="target.path")
 
 
 def test_a_folder_without_rows_says_what_it_holds(tmp_path):

@@ -1,7 +1,10 @@
 import shutil
 
+import pytest
+
 from lessexp.data.rows import read_rows, write_rows
-from lessexp.data.source import RowFiles, RowSource
+from lessexp.data.source import RowFiles, RowSource, one_of_both
+from lessexp.errors import MissingFileError
 from tests.conftest import make_rows
 
 
@@ -26,6 +29,12 @@ def test_rows_that_are_left_out_are_listed_by_file_so_its_folder_counts(tmp_path
         RowFiles(files, skips_bad_rows=skips).identity() for skips in (True, False) for files in (here, there)
     ]
     assert identities[0] not in identities[1:] and identities[1] not in identities[2:]
+
+
+@pytest.mark.parametrize("given", [0, {"a": 1}, ["a.jsonl", 7]])
+def test_a_path_that_is_none_is_refused_by_its_key(given):
+    with pytest.raises(MissingFileError, match=r"data\.path must be a path or a list of paths, got "):
+        one_of_both(given, given)
 
 
 def test_records_are_those_of_the_files(tmp_path):
