@@ -47,10 +47,10 @@ class LoraSettings:
 
 
 def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) -> PeftModel:
-    """Freeze the model and add a fresh float32 adapter that leaves its outputs as they are.
+    """Freeze the model and add a fresh float32 adapter that leaves its outputs and its mode as they are.
 
     Args:
-        model: changed in place.
+        model: changed in place. In evaluation mode, dropout is off in the adapter too.
         settings: shape of the adapter.
         seed: of A's initial values; the global generator of the CPU is left as it was.
 
@@ -76,7 +76,7 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
         warnings.filterwarnings("ignore", message="Unsupported layer type .*lessexp")
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model, config)
+            return get_peft_model(model, config).train(model.training)
         except ValueError as error:
             raise AdapterMismatchError(f"lora.target_modules={list(settings.target_modules)}: {error}") from error
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import PeftModel
@@ -28,6 +30,12 @@ def logits(model, batch):
 def test_a_fresh_adapter_changes_no_output(base, batch):
     before = logits(base, batch)
     torch.testing.assert_close(logits(attach_lora(base, LORA, seed=0).eval(), batch), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_fresh_adapter_is_in_the_mode_of_its_model(base, training):
+    model = attach_lora(base.train(training), replace(LORA, dropout=0.3), seed=0)
+    assert {module.training for module in model.modules()} == {training}
 
 
 def test_the_seed_alone_fixes_the_fresh_adapter(model_folder):

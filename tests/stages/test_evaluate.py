@@ -1,8 +1,11 @@
 import json
 
 import pytest
+from peft import PeftModel
 
 from lessexp.data.rows import write_rows
+from lessexp.data.tokenize import collate
+from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.stages import evaluate, finetune
 from tests.conftest import make_rows, write_lines
 
@@ -15,6 +18,24 @@ def test_training_on_the_target_lowers_its_answer_nll(make_experiment):
     assert list(nll["base"]["by_subtask"]) == ["sums", "words"]
     assert nll["base"]["mean"] == pytest.approx(sum(nll["base"]["by_subtask"].values()) / 2)
     assert nll["tuned"]["mean"] < nll["base"]["mean"] - 0.05
+
+
+def test_a_model_trained_with_dropout_is_judged_without(make_experiment, model_folder):
+    settings = ["lora.dropout=0.5", "finetune.training.learning_rate=0.02", "model.dtype=float32"]
+    experiment = make_experiment("selector=random", *settings)
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    by_subtask = evaluate.run(experiment)["metrics"]["answer_nll"]["tuned"]["by_subtask"]
+    # For peft, an adapter that is loaded is for use: in evaluation mode.
+    base = load_causal_lm(model_folder, dtype="float32", device="cpu")
+    model = PeftModel.from_pretrained(base, experiment.run_folder / "adapter")
+    rows, _ = experiment.tokenized_benchmark_rows
+    subtask_of = {row.example_id: row.subtask for row in experiment.benchmark_rows}
+    nll = {name: [] for name in by_subtask}
+    for row in rows:
+        nll[subtask_of[row.example_id]].append(per_example_loss(model, collate([row], pad_token_id=1)).item())
+    # Alone or in a batch differ by rounding; dropout moves it by a hundredth.
+    assert by_subtask == pytest.approx({name: sum(found) / len(found) for name, found in nll.items()}, rel=1e-4)
 
 
 def test_the_benchmarks_own_metric_and_its_predictions_are_kept(make_experiment):
