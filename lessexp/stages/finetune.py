@@ -40,7 +40,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     def build(folder: Path) -> dict[str, Any]:
         epochs = folder / "epochs"
         rows, _ = experiment.tokenize(selected, experiment.model)
-        flops = train_epochs(
+        trained = train_epochs(
             experiment,
             experiment.model,
             rows,
@@ -55,7 +55,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
                 copy_trained(checkpoints_in(epochs)[-1], partial)
                 tuning.complete(partial, experiment.model)
             remove_whole(epochs)
-        return {"flops": flops}
+        return trained
 
     fields = _fields(experiment, selected)
     tuned = experiment.shelf.build_by_all(tuning.kind, fields, build, team=experiment.team)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -11,7 +12,7 @@ from lessexp.stages.configuration import training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.tuning import Tuning
-from lessexp.training.checkpoint import checkpoints_in, epoch_of, read_checkpoint
+from lessexp.training.checkpoint import checkpoints_in, epoch_of, read_checkpoint, read_trainer_state
 from lessexp.training.fit import fit
 
 
@@ -25,7 +26,7 @@ def train_epochs(
     log_prefix: str,
     tuning: Tuning,
     keeps_all_checkpoints: bool,
-) -> float:
+) -> dict[str, Any]:
     """Leave checkpoints of epochs in ``folder``; a stopped training goes on after the last one that is there.
 
     Args:
@@ -39,7 +40,7 @@ def train_epochs(
         keeps_all_checkpoints: whether those of earlier epochs stay.
 
     Returns:
-        The arithmetic of all epochs in FLOP.
+        The rows trained on, the optimizer steps and the arithmetic in FLOP, of all epochs.
     """
     settings, cfg, engine = training_settings(training), experiment.cfg, experiment.engine
     if engine.spreads_model:  # whole in the computer's memory; a device gets its part
@@ -66,9 +67,9 @@ def train_epochs(
             resume_from=read_checkpoint(done[-1], part=tuning.part) if done else None,
         )
     experiment.team.meet()
-    last = epoch_of(checkpoints_in(folder)[-1])
-    if last != settings.epochs:
-        raise RuntimeError(f"{folder} holds {last} of {settings.epochs} epochs")
+    last = read_trainer_state(checkpoints_in(folder)[-1])
+    if last.epoch != settings.epochs:
+        raise RuntimeError(f"{folder} holds {last.epoch} of {settings.epochs} epochs")
     experiment.team.meet()  # from here on the leader may move them
     n_tokens = settings.epochs * int(lengths_of(rows).sum())
-    return tuning.flops(n_parameters, n_tokens)
+    return {"n_rows": len(rows), "n_steps": last.step, "flops": tuning.flops(n_parameters, n_tokens)}

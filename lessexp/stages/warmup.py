@@ -63,7 +63,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         if experiment.team.is_leader:
             with written_whole(folder / "example_ids.json") as partial:
                 partial.write_text(json.dumps(rows.ids) + "\n")
-        flops = train_epochs(
+        return train_epochs(
             experiment,
             experiment.warmup_model,
             rows,
@@ -73,7 +73,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
             tuning=LoraTuning(),
             keeps_all_checkpoints=True,
         )
-        return {"n_rows": len(rows), "flops": flops}
 
     built = experiment.shelf.build_by_all("warmup", experiment.warmup_fields, build, team=experiment.team)
     return {"artifacts": {"warmup": built}}

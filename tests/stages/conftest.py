@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from peft import PeftModel
 
 from lessexp.data.rows import write_rows
+from lessexp.data.tokenize import TokenizedRow
 from lessexp.stages import warmup
 from lessexp.stages.artifact_paths import set_artifact_paths
 from lessexp.stages.composition import compose_config as compose_config_of_the_package
+from lessexp.stages.configuration import training_settings
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preflight import preflight
+from lessexp.training.fit import fit
+from lessexp.training.trainer import Engine
 from tests.conftest import make_rows
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -87,6 +92,24 @@ def built_warmup(make_experiment: Callable[..., Experiment], tmp_path: Path) -> 
     experiment = make_experiment(run="warmup")
     warmup.run(experiment)
     return shutil.copytree(experiment.cfg.paths.warmup, tmp_path / "checkpoints")
+
+
+def train_alone(experiment: Experiment, rows: list[TokenizedRow], training: DictConfig, folder: Path) -> PeftModel:
+    """What a fresh adapter becomes by training on these rows and on nothing else, without the stages."""
+    model = experiment.model.load_with_adapter(seed=experiment.cfg.seed)
+    fit(
+        model,
+        rows,
+        training_settings(training),
+        micro_batch_size=experiment.cfg.micro_batch_size,
+        pad_token_id=experiment.model.tokenizer.pad_token_id,
+        seed=experiment.cfg.seed,
+        log_prefix="alone",
+        engine=Engine("cpu"),
+        loggers=[],
+        log_folder=folder,
+    )
+    return model
 
 
 def read_json(path: Path) -> dict:

@@ -5,6 +5,7 @@ import torch
 from peft import PeftModel
 
 from lessexp.data.rows import write_rows
+from lessexp.data.tokenize import tokenize_rows
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import lora_parameters, read_adapter
 from lessexp.stages import finetune, training
@@ -12,16 +13,24 @@ from lessexp.training import adam_moments
 from lessexp.training.checkpoint import write_checkpoint
 from lessexp.training.fit import fit
 from tests.conftest import make_rows
+from tests.stages.conftest import train_alone
 
 
-def test_it_trains_a_fresh_copy_on_the_selected_rows(make_experiment, model_folder):
-    experiment = make_experiment("selector=random")
-    write_rows(experiment.run_folder / "selected.jsonl", make_rows(24)[:6])
+def test_it_trains_a_fresh_copy_on_the_selected_rows_alone(make_experiment, model_folder, tmp_path):
+    experiment = make_experiment("selector=random", "seed=1", "finetune.training.epochs=3")
+    selected = make_rows(24)[:6]
+    write_rows(experiment.run_folder / "selected.jsonl", selected)
     record = finetune.run(experiment)
-    assert record["n_rows"] == 6
-    base = load_causal_lm(model_folder, dtype="float32", device="cpu")
-    tuned = PeftModel.from_pretrained(base, experiment.run_folder / "adapter")
-    assert all(parameter.abs().max() > 0 for parameter in lora_parameters(tuned).values())
+    rows, _ = tokenize_rows(
+        selected, tokenizer=experiment.model.tokenizer, chat_format=experiment.model.chat_format, max_length=200
+    )
+    by_hand = train_alone(experiment, rows, experiment.cfg.finetune.training, tmp_path)
+    base = load_causal_lm(model_folder, dtype="bfloat16", device="cpu")
+    tuned = lora_parameters(PeftModel.from_pretrained(base, experiment.run_folder / "adapter"))
+    assert all(torch.equal(tuned[name], parameter) for name, parameter in lora_parameters(by_hand).items())
+    of_training = record["artifacts"]["tuned_adapter"].record
+    assert record["n_rows"] == of_training["n_rows"] == 6
+    assert of_training["n_steps"] == 6  # four rows a step, three times
 
 
 def tune(make_experiment, *overrides, run, rows):

@@ -8,9 +8,9 @@ from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 
 
 def trained(experiment, folder):
-    """Adapter by name and FLOP of the warm-up's settings on the whole pool."""
+    """Adapter by name and record of the warm-up's settings on the whole pool."""
     training = experiment.cfg.warmup.training
-    flops = train_epochs(
+    record = train_epochs(
         experiment,
         experiment.model,
         experiment.tokenized_pool,
@@ -20,16 +20,17 @@ def trained(experiment, folder):
         tuning=LoraTuning(),
         keeps_all_checkpoints=True,
     )
-    return read_checkpoint(checkpoints_in(folder)[-1]).parameters, flops
+    return read_checkpoint(checkpoints_in(folder)[-1]).parameters, record
 
 
 def test_a_training_goes_on_after_the_last_epoch_that_is_there(make_experiment, tmp_path):
     experiment = make_experiment("warmup.training.epochs=3")
-    whole, flops = trained(experiment, tmp_path / "epochs")
+    whole, record = trained(experiment, tmp_path / "epochs")
     assert [folder.name for folder in checkpoints_in(tmp_path / "epochs")] == ["epoch=1", "epoch=2", "epoch=3"]
     shutil.rmtree(tmp_path / "epochs" / "epoch=3")
-    again, flops_again = trained(experiment, tmp_path / "epochs")
-    assert flops_again == flops > 0
+    again, record_again = trained(experiment, tmp_path / "epochs")
+    assert record_again == record
+    assert (record["n_rows"], record["n_steps"]) == (24, 18) and record["flops"] > 0  # four rows a step, three times
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 

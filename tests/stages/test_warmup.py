@@ -1,14 +1,16 @@
+import shutil
+
 import pyarrow.parquet
 import pytest
 import torch
 from transformers import Trainer
 
 from lessexp.models.causal_lm import load_causal_lm
-from lessexp.models.lora import attach_lora, copy_into, read_adapter
+from lessexp.models.lora import attach_lora, copy_into, lora_parameters, read_adapter
 from lessexp.stages import gradients, select, warmup
 from lessexp.training.checkpoint import TrainerState, checkpoints_in, epoch_folder, write_checkpoint
 from tests.conftest import LORA
-from tests.stages.conftest import read_json
+from tests.stages.conftest import read_json, train_alone
 
 
 def test_it_trains_on_the_stated_share_and_leaves_one_checkpoint_an_epoch(make_experiment):
@@ -23,15 +25,29 @@ def test_it_trains_on_the_stated_share_and_leaves_one_checkpoint_an_epoch(make_e
     assert artifact.record["flops"] > 0
 
 
-def test_the_seed_draws_the_share(make_experiment):
-    def ids(seed):
-        experiment = make_experiment(f"seed={seed}")
-        rows = warmup.warmup_rows(experiment.tokenized_pool, n=12, seed=seed)
-        return [row.example_id for row in rows]
+def test_the_seed_draws_the_share_and_the_adapter(make_experiment):
+    def trained(seed, run):
+        folder = warmup.run(make_experiment(f"seed={seed}", run=run))["artifacts"]["warmup"].folder
+        adapter = torch.cat([value.flatten() for value in read_adapter(checkpoints_in(folder)[-1]).values()])
+        return read_json(folder / "example_ids.json"), adapter
 
-    assert ids(0) == ids(0)
-    assert set(ids(0)) != set(ids(1))
-    assert set(ids(0)) != {f"row-{i:03d}" for i in range(12)}  # not simply the first ones
+    (ids, adapter), (other_ids, other_adapter) = trained(0, "first"), trained(1, "second")
+    shutil.rmtree(make_experiment().shelf.root / "warmup")
+    again_ids, again = trained(0, "again")
+    assert ids == again_ids and torch.equal(adapter, again)
+    assert set(ids) != set(other_ids)
+    assert set(ids) != {f"row-{i:03d}" for i in range(12)}  # not simply the first ones
+    assert not torch.allclose(adapter, other_adapter, atol=1e-2)
+
+
+def test_the_adapter_is_trained_on_the_drawn_rows_alone(make_experiment, tmp_path):
+    experiment = make_experiment("seed=1")
+    folder = warmup.run(experiment)["artifacts"]["warmup"].folder
+    by_id = {row.example_id: row for row in experiment.tokenized_pool}
+    rows = [by_id[name] for name in read_json(folder / "example_ids.json")]
+    model = train_alone(experiment, rows, experiment.cfg.warmup.training, tmp_path)
+    found = read_adapter(checkpoints_in(folder)[-1])
+    assert all(torch.equal(found[name], parameter) for name, parameter in lora_parameters(model).items())
 
 
 def test_a_second_run_reuses_it_and_says_so(make_experiment, capsys):
@@ -44,8 +60,6 @@ def test_a_second_run_reuses_it_and_says_so(make_experiment, capsys):
 
 @pytest.mark.parametrize("kept", [1, 2])
 def test_a_warmup_that_lost_its_last_epochs_goes_on_to_the_same_end(make_experiment, kept):
-    import shutil
-
     root = warmup.run(make_experiment("warmup.training.epochs=3"))["artifacts"]["warmup"].folder
     whole = {path: path.read_bytes() for path in root.rglob("*.safetensors")}
     (root / "COMPLETE").unlink()
