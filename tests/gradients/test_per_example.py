@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -10,11 +12,11 @@ from lessexp.gradients.per_example import (
     per_example_hooks,
 )
 from lessexp.gradients.projection import IdentityProjector, SparseSignProjector
-from lessexp.models.causal_lm import per_example_loss
+from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.models.layer_passes import GradientShapeError
 from lessexp.models.linear_layers import linear_layers
-from lessexp.models.lora import lora_parameters
-from tests.conftest import build_model
+from lessexp.models.lora import attach_lora, lora_parameters
+from tests.conftest import LORA, build_model, perturb_adapter
 
 # float32 sums in another order; entries are of order 0.01 to 1.
 TOLERANCE = dict(rtol=1e-4, atol=1e-6)
@@ -83,24 +85,22 @@ def test_a_layer_that_joins_examples_is_refused(lora_model, batch):
         model(torch.zeros(2, 3, 4))
 
 
-def test_gradients_are_taken_without_dropout_and_leave_the_model_as_it_was(lora_model, batch):
-    for module in lora_model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.5
-    quiet = per_example_gradients(lora_model.eval(), batch)
-    lora_model.train()
-    noisy = per_example_gradients(lora_model, batch)
-    assert lora_model.training
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in lora_parameters(lora_model).values())
-    for name, grad in quiet.items():
-        torch.testing.assert_close(noisy[name], grad, rtol=0, atol=0)
+def test_gradients_are_taken_without_dropout_and_leave_the_model_as_it_was(model_folder, tokenized, batch):
+    base = load_causal_lm(model_folder, dtype="float32", device="cpu")
+    model = perturb_adapter(attach_lora(base, replace(LORA, dropout=0.3), seed=0)).eval()
+    expected = gradients_one_at_a_time(model, tokenized[:5], pad_token_id=1)
+    model.train()
+    assert not torch.equal(per_example_loss(model, batch), per_example_loss(model, batch)), "no dropout in training"
+    features = GradientFeatures(model, SparseSignProjector(proj_dim=64, seed=3, nonzeros=1), PlainGradient())
+    for _ in range(2):
+        for name, grad in per_example_gradients(model, batch).items():
+            torch.testing.assert_close(grad, expected[name], **TOLERANCE)
+        torch.testing.assert_close(features.compute(batch), features.projector.project(expected), **TOLERANCE)
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in lora_parameters(model).values())
 
 
 def test_gradients_are_float32_over_a_bfloat16_model(model_folder, batch):
-    from lessexp.models.causal_lm import load_causal_lm
-    from lessexp.models.lora import attach_lora
-    from tests.conftest import LORA, perturb_adapter
-
     model = perturb_adapter(attach_lora(load_causal_lm(model_folder, dtype="bfloat16", device="cpu"), LORA, seed=0))
     grads = per_example_gradients(model, batch)
     assert {grad.dtype for grad in grads.values()} == {torch.float32}

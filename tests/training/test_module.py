@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,14 +8,22 @@ from lessexp.data.datamodule import epoch_order
 from lessexp.data.tokenize import collate
 from lessexp.models.causal_lm import per_example_loss
 from lessexp.models.lora import lora_parameters
-from lessexp.training.schedule import linear_factor
+from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.training.schedule import SCHEDULES
+from lessexp.training.trainer import Engine
+from tests.conftest import perturb_adapter
+from tests.teams import run_team
 from tests.training.conftest import SETTINGS
+
+UNCLIPPED = 1e6  # Adam's steps and a clipped gradient hide a loss of another scale
 
 
 def train_by_hand(model, rows, settings, *, seed, pad_token_id):
     """The plain loop that the Lightning module stands for: whole batches, no accumulation."""
     parameters = list(lora_parameters(model).values())
-    optimizer = torch.optim.AdamW(parameters, betas=settings.betas, eps=settings.eps, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        parameters, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+    )
     steps_per_epoch = -(-len(rows) // settings.batch_size)
     total, step = settings.epochs * steps_per_epoch, 0
     rise = -int(-total * settings.warmup_ratio // 1)
@@ -23,7 +32,8 @@ def train_by_hand(model, rows, settings, *, seed, pad_token_id):
         for start in range(0, len(rows), settings.batch_size):
             step += 1
             for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * linear_factor(step, total_steps=total, warmup_steps=rise)
+                factor = SCHEDULES[settings.schedule](step, total_steps=total, warmup_steps=rise)
+                group["lr"] = settings.learning_rate * factor
             batch = collate([rows[i] for i in order[start : start + settings.batch_size]], pad_token_id=pad_token_id)
             optimizer.zero_grad()
             per_example_loss(model, batch).mean().backward()
@@ -45,6 +55,80 @@ def test_training_equals_the_plain_loop_whatever_the_micro_batches(
         assert not torch.equal(parameter, start[name])
         # Adam divides by the root of tiny squares, which magnifies rounding; a step is of order 5e-3.
         torch.testing.assert_close(lora_parameters(trained)[name], parameter, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 1},
+        {"batch_size": 12},
+        {"learning_rate": 1e-3},
+        {"schedule": "constant"},
+        {"warmup_ratio": 0.6},
+        {"betas": (0.5, 0.8)},
+        {"eps": 1e-2},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 0.02},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_acts_as_it_does_in_the_plain_loop(fresh_model, train, tokenized, tokenizer, change):
+    def by_hand(settings):
+        model = perturb_adapter(fresh_model())
+        return lora_parameters(train_by_hand(model, tokenized, settings, seed=7, pad_token_id=tokenizer.pad_token_id))
+
+    settings = replace(SETTINGS, **{"eps": 1e-4} | change)  # a larger ε: Adam's step depends on the gradient's size
+    expected, ignored = by_hand(settings), by_hand(replace(SETTINGS, eps=1e-4))
+    found = lora_parameters(train(perturb_adapter(fresh_model()), settings))
+    for name, parameter in expected.items():
+        torch.testing.assert_close(found[name], parameter, rtol=1e-4, atol=1e-5)  # sums in another order
+        assert (parameter - ignored[name]).abs().max() > 1e-3, "the setting changes nothing here"
+
+
+@pytest.mark.parametrize("micro_batch_size", [12, 5, 1])
+def test_the_moments_after_one_step_are_those_of_the_mean_of_single_gradients(
+    fresh_model, train, tokenized, tmp_path, micro_batch_size
+):
+    """The scale of Adam's moments against that of one example's gradient decides what Γ is."""
+    settings = replace(SETTINGS, epochs=1, batch_size=12, max_grad_norm=UNCLIPPED)
+    model = perturb_adapter(fresh_model())
+    alone = [
+        torch.autograd.grad(
+            model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss,
+            list(lora_parameters(model).values()),
+        )
+        for row in tokenized
+    ]
+    means = {name: sum(grads) / 12 for name, *grads in zip(lora_parameters(model), *alone, strict=True)}
+    train(model, settings, micro_batch_size=micro_batch_size, checkpoint_root=tmp_path / "warmup")
+    [folder] = checkpoints_in(tmp_path / "warmup")
+    checkpoint = read_checkpoint(folder)
+    beta1, beta2 = settings.betas
+    for name, mean in means.items():
+        # float32 sums in another order
+        torch.testing.assert_close(checkpoint.exp_avg[name], (1 - beta1) * mean, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(checkpoint.exp_avg_sq[name], (1 - beta2) * mean.square(), rtol=2e-3, atol=1e-9)
+        assert mean.abs().max() > 1e-3, "a gradient that shows nothing"
+
+
+def train_in_a_team(team, fresh_model, train, root, settings):
+    """What each process of `lessexp.worker` does, with the variables that torchrun sets."""
+    numbers = {"RANK": team.rank, "WORLD_SIZE": team.size, "LOCAL_RANK": team.local_rank}
+    numbers |= {"LOCAL_WORLD_SIZE": team.local_size, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "a"}
+    os.environ |= {name: str(value) for name, value in numbers.items()}
+    train(perturb_adapter(fresh_model()), settings, engine=Engine("cpu", team), checkpoint_root=root)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_processes_leave_the_moments_that_one_leaves(fresh_model, train, tmp_path, batch_size):
+    settings = replace(SETTINGS, batch_size=batch_size, epochs=1, eps=1e-3, max_grad_norm=UNCLIPPED)
+    train(perturb_adapter(fresh_model()), settings, checkpoint_root=tmp_path / "one")
+    assert run_team(2, train_in_a_team, fresh_model, train, tmp_path / "two", settings) == [0, 0]
+    [alone], [together] = (map(read_checkpoint, checkpoints_in(tmp_path / name)) for name in ("one", "two"))
+    assert together.state == alone.state
+    for part in ("parameters", "exp_avg", "exp_avg_sq"):
+        for name, value in getattr(alone, part).items():  # the same sums, added up in another order
+            torch.testing.assert_close(getattr(together, part)[name], value, rtol=1e-3, atol=1e-6)
 
 
 def test_training_lowers_the_loss(fresh_model, train, tokenized, tokenizer):
