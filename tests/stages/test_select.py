@@ -1,14 +1,18 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 import torch
 
 from lessexp.data.rows import Row, read_rows, write_rows
+from lessexp.gradients.datastore import DatastoreWriter
+from lessexp.gradients.manifest import Manifest
 from lessexp.selection.base import Scores
 from lessexp.stages import gradients, select, warmup
 from lessexp.stages.configuration import ExperimentError
+from lessexp.training.checkpoint import TrainerState
 from tests.conftest import make_rows
 
 
@@ -40,6 +44,53 @@ def test_checkpoint_scores_sum_to_the_scores(selected):
     assert parts["example_id"] == scores["example_id"] * 2
     both = torch.tensor(parts["sums"]).view(2, 24).sum(0)
     torch.testing.assert_close(both, torch.tensor(scores["sums"]))
+
+
+def write_directions(folder, ids, degrees, subtasks=None):
+    """A store of one checkpoint whose rows are unit vectors of the plane, at these angles from the first axis."""
+    manifest = Manifest(
+        example_ids=ids,
+        checkpoints=[1],
+        proj_dim=2,
+        dtype="float32",
+        rows_per_shard=100,
+        provenance={},
+        subtasks=subtasks,
+    )
+    angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float32))
+    writer = DatastoreWriter(Path(folder), manifest)
+    writer.write_shard(1, 0, torch.stack([angles.cos(), angles.sin()], dim=1))
+    writer.finish()
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [
+        ("max_of_subtask_means", [0, 1, 2, 3, 4, 5]),
+        ("mean", [6, 7, 8, 9, 10, 11]),
+        ("round_robin", [0, 12, 1, 13, 2, 14]),
+    ],
+)
+def test_the_aggregation_that_is_asked_for_selects(make_experiment, aggregate, expected):
+    """The target's subtasks are the two axes; a row's cosines with them are cosine and sine of its angle."""
+    experiment = make_experiment(f"aggregate={aggregate}")
+    for_sums = [0.0, 1, 2, 3, 4, 5]
+    for_both = [45.0, 46, 47, 48, 49, 50]
+    for_words = [100.0, 101, 102, 103, 104, 105]
+    for_none = [225.0, 226, 227, 228, 229, 230]
+    pool = [row.example_id for row in experiment.pool]
+    write_directions(experiment.cfg.paths.pool_gradients, pool, for_sums + for_both + for_words + for_none)
+    subtasks = [row.subtask for row in experiment.target]
+    axes = [{"sums": 0.0, "words": 90.0}[subtask] for subtask in subtasks]
+    ids = [row.example_id for row in experiment.target]
+    write_directions(experiment.cfg.paths.target_gradients, ids, axes, subtasks)
+    checkpoint = Path(experiment.cfg.paths.warmup) / "epoch=1"
+    checkpoint.mkdir(parents=True)
+    state = TrainerState(epoch=1, step=3, betas=(0.9, 0.999), eps=1e-8, mean_learning_rate=1e-3, seed=0)
+    (checkpoint / "trainer_state.json").write_text(json.dumps(asdict(state)))
+    select.run(experiment)
+    chosen = [row.example_id for row in read_rows([experiment.selected_file])]
+    assert chosen == [f"row-{index:03d}" for index in expected]
 
 
 def test_rows_with_nothing_to_learn_are_listed_and_never_selected(make_experiment, tmp_path):
