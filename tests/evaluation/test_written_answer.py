@@ -5,6 +5,7 @@ from lessexp.data.tydiqa import read_tydiqa
 from lessexp.evaluation import gsm8k, tydiqa
 from lessexp.evaluation.base import Examinee
 from lessexp.evaluation.few_shot import FewShotBenchmark
+from lessexp.evaluation.generation import greedy_answers
 from lessexp.evaluation.written_answer import WrittenAnswer
 from tests.conftest import prompts, write_lines
 
@@ -63,6 +64,10 @@ def test_the_model_itself_is_asked(tmp_path, examinee):
     tests = [{"question": f"{n} and {n}?", "cot": "Add.", "answer": str(2 * n)} for n in (1, 2, 3)]
     shots = [{"question": "7 and 7?", "cot": "Add.", "answer": "14"}]
     benchmark = build(tmp_path, read_gsm8k, gsm8k.score, "gsm8k", "paper", "exact_match", tests, shots)
-    predictions = benchmark.judge(examinee, benchmark.fit(benchmark.rows(), examinee, max_length=512))
+    rows = benchmark.fit(benchmark.rows(), examinee, max_length=512)
+    predictions = benchmark.judge(examinee, rows)
     assert [found.reference for found in predictions] == ["2", "4", "6"]
-    assert all(found.answer and found.score in (0.0, 1.0) for found in predictions)
+    stop = prompts("gsm8k", "paper").stop
+    answers = greedy_answers(examinee, [row.messages[:-1] for row in rows], max_new_tokens=7, stop=stop)
+    assert [found.answer for found in predictions] == answers
+    assert len(set(answers)) > 1, "a model that always says the same would show nothing"

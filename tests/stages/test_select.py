@@ -42,8 +42,9 @@ def test_checkpoint_scores_sum_to_the_scores(selected):
     parts = pyarrow.parquet.read_table(experiment.run_folder / "scores_by_checkpoint.parquet").to_pydict()
     assert parts["checkpoint"] == [1] * 24 + [2] * 24
     assert parts["example_id"] == scores["example_id"] * 2
-    both = torch.tensor(parts["sums"]).view(2, 24).sum(0)
-    torch.testing.assert_close(both, torch.tensor(scores["sums"]))
+    for subtask in ("sums", "words"):
+        both = torch.tensor(parts[subtask]).view(2, 24).sum(0)
+        torch.testing.assert_close(both, torch.tensor(scores[subtask]))
 
 
 def write_directions(folder, ids, degrees, subtasks=None):

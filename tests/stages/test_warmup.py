@@ -73,6 +73,9 @@ def test_without_a_warmup_the_fresh_adapter_selects(make_experiment):
     experiment = make_experiment("warmup.fraction=0")
     artifact = warmup.run(experiment)["artifacts"]["warmup"]
     assert [folder.name for folder in checkpoints_in(artifact.folder)] == ["epoch=0"]
+    fresh = lora_parameters(experiment.model.load_with_adapter(seed=0))
+    found = read_adapter(artifact.folder / "epoch=0")
+    assert all(torch.equal(found[name], parameter) for name, parameter in fresh.items())
     assert artifact.record["flops"] == 0
     gradients.run(experiment)
     assert select.run(experiment)["selection"]["n_selected"] == 6
