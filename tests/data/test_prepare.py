@@ -5,10 +5,11 @@ import pytest
 
 from lessexp.artifacts import COMPLETE
 from lessexp.data.arrow_sequence import ArrowSequence
+from lessexp.data.chat_format import TemplateFormat
 from lessexp.data.prepare import Preparation, Reader
 from lessexp.data.rows import RowError, fingerprint, read_rows, write_rows
 from lessexp.data.source import RowFiles
-from lessexp.data.tokenize import tokenize_rows
+from lessexp.data.tokenize import tokenize_row, tokenize_rows
 from lessexp.stages.progress import progress_bar
 from tests.conftest import make_rows
 
@@ -82,6 +83,9 @@ def test_another_file_length_or_format_is_prepared_anew(prepare, source, said, t
     rows, _ = prepare().rows(source)
     n_kept = [len(prepare().tokenized(rows, reader(tokenizer, chat_format, length))[0]) for length in (38, 512)]
     assert n_kept[0] < n_kept[1] == 13
+    other_format = TemplateFormat(tokenizer)
+    [first, *_], _ = prepare().tokenized(rows, reader(tokenizer, other_format, 512))
+    assert first == tokenize_row(rows[0], tokenizer=tokenizer, chat_format=other_format, max_length=512)
     write_rows(source.paths[1], make_rows(3, prefix="more"))
     assert len(prepare().rows(source)[0]) == 12
     assert said == []

@@ -9,7 +9,7 @@ from lessexp.stages import forecast as module
 from lessexp.stages import warmup as warmup_stage
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.forecast import Forecaster, announce_forecast, bytes_a_row
-from tests.conftest import make_rows
+from tests.conftest import build_model, make_rows
 
 
 @pytest.fixture
@@ -108,9 +108,13 @@ def test_a_stored_row_takes_its_values_a_scale_and_a_norm(dtype, n):
     assert bytes_a_row(1024, dtype) == n + 8
 
 
-def test_memory_grows_with_the_batch_and_with_the_model(forecast):
+def test_memory_grows_with_the_batch_and_with_the_model(forecast, tokenizer, tmp_path):
     small, large = (forecast(f"gradients.tokens_per_batch={n}", run=f"run-{n}") for n in (2_000, 200_000))
     assert large.memory_bytes > small.memory_bytes
+    build_model(len(tokenizer), width=64).save_pretrained(tmp_path / "wide")
+    tokenizer.save_pretrained(tmp_path / "wide")
+    wide = forecast("gradients.tokens_per_batch=2_000", f"model.path={tmp_path / 'wide'}", run="wide")
+    assert wide.memory_bytes > small.memory_bytes
 
 
 def test_speed_is_that_of_what_was_built_here_and_of_a_trial_without(forecast, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.data.rows import write_rows
@@ -56,10 +55,14 @@ def test_each_way_keeps_its_result_in_a_folder_of_its_own(make_experiment):
     assert [list(one.tuning.fields(one.cfg)) for one in experiments] == [["lora"], []]
 
 
-def test_an_adapter_is_trained_in_the_type_that_the_model_has(make_experiment):
-    experiment = make_experiment("selector=random", "model.dtype=bfloat16")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_an_adapter_is_trained_in_float32_on_weights_of_the_models_own_type(make_experiment, dtype):
+    experiment = make_experiment("selector=random", f"model.dtype={dtype}")
     model = experiment.tuning.fresh(experiment.model, seed=0)
-    assert isinstance(model, PeftModel) and experiment.tuning.precision(experiment.model) == "32-true"
+    trained = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    frozen = {parameter.dtype for parameter in model.parameters() if not parameter.requires_grad}
+    assert (trained, frozen) == ({torch.float32}, {getattr(torch, dtype)})
+    assert experiment.tuning.precision(experiment.model) == "32-true"
 
 
 @pytest.mark.parametrize(
