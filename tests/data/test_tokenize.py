@@ -118,6 +118,21 @@ def test_a_row_cut_before_its_answer_is_dropped_and_one_cut_within_keeps_the_res
         assert cut == TokenizedRow("row-0", whole.input_ids[:max_length], whole.labels[:max_length])
 
 
+def test_a_row_whose_only_label_is_its_first_token_is_dropped_for_nothing_predicts_that(tokenizer):
+    pieces = GivenPieces([("the answer", True), ("?", False)])
+    n_labelled = sum(label != -100 for label in tokenized_by(tokenizer, pieces).labels)
+    assert n_labelled == 2
+    assert isinstance(tokenized_by(tokenizer, pieces, max_length=1), Dropped)
+    assert tokenized_by(tokenizer, pieces, max_length=2).labels[1] != -100
+
+
+def test_rows_of_one_hash_are_read_and_learnt_alike_whatever_they_are_called():
+    row = TokenizedRow("a", [5, 6, 7], [-100, 6, 7])
+    assert TokenizedRow("b", [5, 6, 7], [-100, 6, 7]).content_hash == row.content_hash
+    others = [([5, 6, 8], [-100, 6, 7]), ([5, 6, 7], [-100, -100, 7]), ([5, 6], [-100, 6])]
+    assert len({row.content_hash, *(TokenizedRow("a", *other).content_hash for other in others)}) == 4
+
+
 def test_a_token_across_a_border_belongs_to_the_piece_it_starts_in(tokenizer):
     pieces = [("?t", False), ("he answer t", True), ("he number", False)]
     tokenized = tokenized_by(tokenizer, GivenPieces(pieces))

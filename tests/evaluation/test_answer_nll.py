@@ -66,3 +66,11 @@ def test_benchmark_reads_the_rows_of_its_file_and_judges_nothing(examine, tmp_pa
     assert benchmark.metric is None
     assert benchmark.rows() == rows
     assert benchmark.judge(examine(), rows) == []
+
+
+def test_a_limit_draws_rows_of_each_subtask_by_the_seed(tmp_path):
+    rows = make_rows(12, target=True)
+    write_rows(tmp_path / "held_out.jsonl", rows)
+    drawn = [AnswerNLLBenchmark(str(tmp_path / "held_out.jsonl"), limit=2, seed=seed).rows() for seed in (0, 0, 1)]
+    assert [row.subtask for row in drawn[0]] == ["sums", "sums", "words", "words"]
+    assert drawn[0] == drawn[1] != drawn[2]

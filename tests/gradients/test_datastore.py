@@ -205,6 +205,14 @@ def read_or_refuse(root, path, content):
         assert files_under(root) == before
 
 
+@pytest.mark.parametrize("positions", [[5, 0, 9, 3], [2, 8, 1], [7, 7]])
+def test_rows_to_copy_come_in_the_order_they_are_asked_for(tmp_path, positions):
+    store = fill(tmp_path)
+    encoded = store.encoded(2, positions)
+    found = CODECS["float32"].decode(encoded.rows, 6) * encoded.scale[:, None]
+    assert torch.equal(found, store.rows(2, 0, 10)[positions])
+
+
 @pytest.mark.parametrize("dtype", sorted(CODECS))
 def test_no_rows_are_copied_as_no_rows_of_the_stored_kind(tmp_path, dtype):
     fill(tmp_path, manifest(dtype=dtype))

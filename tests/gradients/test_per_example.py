@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lessexp.data.tokenize import collate
-from lessexp.gradients.adam import PlainGradient
+from lessexp.gradients.adam import AdamDirection, PlainGradient
 from lessexp.gradients.per_example import (
     GradientFeatures,
     per_example_gradients,
@@ -16,6 +16,7 @@ from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.models.layer_passes import GradientShapeError
 from lessexp.models.linear_layers import linear_layers
 from lessexp.models.lora import attach_lora, lora_parameters
+from lessexp.training.checkpoint import EpochCheckpoint, TrainerState
 from tests.conftest import LORA, build_model, perturb_adapter
 
 # float32 sums in another order; entries are of order 0.01 to 1.
@@ -144,6 +145,20 @@ def test_a_row_without_a_gradient_has_no_features_whatever_the_direction(lora_mo
     torch.testing.assert_close(features[1], torch.full((64,), expected), equal_nan=True)
     assert features[[0, 2, 3, 4]].isfinite().all()
     assert (features[[0, 2, 3, 4]].norm(dim=1) > 0).all()
+
+
+def test_features_do_not_depend_on_the_tiles(lora_model, batch, monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    shapes = {name: parameter.shape for name, parameter in lora_parameters(lora_model).items()}
+    exp_avg, exp_avg_sq = (
+        {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()} for _ in range(2)
+    )
+    state = TrainerState(epoch=1, step=9, betas=(0.9, 0.99), eps=1e-3, mean_learning_rate=1e-4, seed=0)
+    gamma = AdamDirection(EpochCheckpoint({}, exp_avg, exp_avg_sq, state), eps_inside_sqrt=False, bias_correction=True)
+    features = GradientFeatures(lora_model, SparseSignProjector(proj_dim=64, seed=3, nonzeros=1), gamma)
+    whole = features.compute(batch)
+    monkeypatch.setattr(GradientFeatures, "_cpu_tile", 7)
+    torch.testing.assert_close(features.compute(batch), whole, **TOLERANCE)
 
 
 def test_features_of_a_row_do_not_depend_on_its_batch(lora_model, tokenized, tokenizer):

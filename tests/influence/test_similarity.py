@@ -127,10 +127,13 @@ def test_weights_that_do_not_fit_the_checkpoints_are_refused(stores, weights):
         score(*stores, weights)
 
 
-def test_stores_of_different_warmups_are_not_compared(make_store):
-    pool = make_store("pool", values(10, 1), warmup="abc")
-    target = make_store("target", values(5, 2), subtasks=SUBTASKS, warmup="xyz")
-    with pytest.raises(ValueError, match="'warmup' is abc in the pool's store, xyz in the target's"):
+@pytest.mark.parametrize("key", ["warmup", "proxy", "space", "projection"])
+def test_stores_of_different_settings_are_not_compared(stores, key):
+    pool, target = (
+        GradientDatastore(store.root, replace(store.manifest, provenance=store.manifest.provenance | {key: value}))
+        for store, value in zip(stores, ("abc", "xyz"), strict=True)
+    )
+    with pytest.raises(ValueError, match=f"'{key}' is abc in the pool's store, xyz in the target's"):
         score(pool, target, WEIGHTS)
 
 

@@ -74,6 +74,15 @@ def test_scoring_leaves_the_rows_as_they_were(selector):
     assert pool == POOL and target == TARGET
 
 
+def test_scores_follow_the_order_of_other_ids_that_may_name_more():
+    by_checkpoint = torch.arange(12.0).view(2, 3, 2)
+    scores = Scores(["a", "b", "c"], ["s", "t"], by_checkpoint.sum(0), by_checkpoint, {"d": "why"})
+    moved = scores.in_order_of(["c", "d", "a", "b"])
+    assert (moved.example_ids, moved.subtasks, moved.excluded) == (["c", "a", "b"], ["s", "t"], {"d": "why"})
+    assert torch.equal(moved.by_subtask, scores.by_subtask[[2, 0, 1]])
+    assert torch.equal(moved.by_checkpoint, by_checkpoint[:, [2, 0, 1]])
+
+
 def test_scores_are_a_plain_frozen_value_that_shares_no_defaults():
     first, second = (Scores(["a"], ["s"], torch.zeros(1, 1)) for _ in range(2))
     assert first.by_checkpoint is None and first.excluded == {}

@@ -4,7 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lessexp.influence.similarity import equal_weights, mean_of_cosines
+from lessexp.gradients.datastore import GradientDatastore
+from lessexp.influence.similarity import (
+    equal_weights,
+    mean_of_cosines,
+    mean_of_gradients,
+    score,
+    weights_by_length,
+)
 from lessexp.selection.base import Selector
 from lessexp.selection.influence import InfluenceSelector
 from tests.conftest import make_rows
@@ -69,6 +76,23 @@ def test_checkpoints_whose_rates_are_all_zero_weigh_alike(selector, tmp_path):
     scores = selector.score(pool_rows(), target_rows())
     same = scores.by_checkpoint[:, scores.example_ids.index("pool-2"), 0]
     torch.testing.assert_close(same, torch.tensor([1 / 2, 1 / 2]))
+
+
+def test_columns_are_in_the_order_of_the_targets_rows_not_of_the_stores(selector):
+    first, second = (selector.score(pool_rows(), target) for target in (target_rows(), target_rows()[::-1]))
+    assert second.subtasks == first.subtasks[::-1] == ["words", "sums"]
+    assert torch.equal(second.by_subtask, first.by_subtask.flip(1))
+    assert torch.equal(second.by_checkpoint, first.by_checkpoint.flip(2))
+
+
+@pytest.mark.parametrize("changed", [{"subtask_vector": mean_of_gradients}, {"row_weights": weights_by_length}])
+def test_vectors_and_weights_are_those_that_are_asked_for(selector, tmp_path, changed):
+    for name, value in changed.items():
+        setattr(selector, name, value)
+    stores = [GradientDatastore.open(tmp_path / side) for side in ("pool", "target")]
+    expected, default = (score(*stores, RATES, **given)[:, [*range(7), 8]] for given in (changed, {}))
+    found = selector.score(pool_rows(), target_rows()).by_checkpoint
+    assert torch.equal(found, expected) and not torch.allclose(found, default)
 
 
 def test_a_store_of_other_rows_is_refused_by_id(selector):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lessexp.influence.similarity import equal_weights, mean_of_cosines
+from lessexp.influence.similarity import equal_weights, mean_of_cosines, mean_of_gradients, weights_by_length
 from lessexp.selection.base import Selector
 from lessexp.selection.representation import RepresentationSelector, store_of
 from tests.conftest import make_rows
@@ -61,6 +61,13 @@ def test_columns_are_in_the_order_of_the_targets_rows_not_of_the_stores(selector
     second = selector.score(pool_rows(), target_rows()[1::-1] + target_rows()[2:])
     assert second.subtasks == first.subtasks[::-1] == ["words", "sums"]
     assert torch.equal(second.by_subtask, first.by_subtask.flip(1))
+
+
+def test_vectors_and_weights_are_those_that_are_asked_for(selector):
+    selector.subtask_vector, selector.row_weights = mean_of_gradients, weights_by_length
+    found = selector.score(pool_rows(), target_rows()).by_subtask
+    of_sums = [sum(torch.dot(POOL[0, row], TARGET[0, z]) for z in (0, 2, 3)) / 3 for row in range(7)]
+    torch.testing.assert_close(found[:, 0], torch.stack(of_sums), rtol=1e-4, atol=1e-4)  # float32
 
 
 def test_rows_without_a_direction_are_left_out_and_listed(selector):

@@ -45,7 +45,7 @@ def test_fidelity_is_the_rank_correlation_with_the_target_and_one_for_the_target
 
 
 @pytest.mark.parametrize("order", ["first_order", "second_order"])
-def test_the_proxy_is_loaded_with_the_aligned_factors_of_the_highest_fidelity(make_experiment, order):
+def test_the_proxy_is_loaded_with_the_factors_that_alignment_left(make_experiment, order):
     experiment = make_experiment(*TINY, f"alignment={order}", "alignment.settings.learning_rate=1e-3")
     artifacts = proxy.run(experiment)["artifacts"]
     history = artifacts["aligned_proxy"].record["fidelity_by_step"]

@@ -28,6 +28,7 @@ def test_scores_and_subset_agree(selected):
     experiment, record = selected
     table = pyarrow.parquet.read_table(experiment.run_folder / "scores.parquet").to_pydict()
     assert list(table) == ["example_id", "dataset", "score", "sums", "words"]
+    assert table["example_id"] == experiment.pool.ids
     assert table["score"] == [max(pair) for pair in zip(table["sums"], table["words"], strict=True)]
     best = sorted(zip(table["score"], table["example_id"], strict=True), reverse=True)[:6]
     chosen = read_rows([experiment.run_folder / "selected.jsonl"])

@@ -1,3 +1,4 @@
+import json
 import os
 from dataclasses import replace
 
@@ -117,6 +118,42 @@ def train_in_a_team(team, fresh_model, train, root, settings):
     numbers |= {"LOCAL_WORLD_SIZE": team.local_size, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "a"}
     os.environ |= {name: str(value) for name, value in numbers.items()}
     train(perturb_adapter(fresh_model()), settings, engine=Engine("cpu", team), checkpoint_root=root)
+
+
+def noted_dropout(model):
+    """What dropout would draw at each forward pass of a training that is still to come."""
+    drawn = []
+
+    def note(dropout, _):
+        generator = torch.Generator()
+        generator.set_state(torch.get_rng_state())
+        drawn.append(torch.rand(1, generator=generator).item() if dropout.training else None)
+
+    next(module for module in model.modules() if isinstance(module, torch.nn.Dropout)).register_forward_pre_hook(note)
+    return drawn
+
+
+def test_the_seed_draws_dropout_anew_for_every_micro_batch_of_every_epoch(fresh_model, train):
+    drawn = {}
+    for run, seed in {"first": 7, "again": 7, "other": 8}.items():
+        model = fresh_model(dropout=0.3)
+        drawn[run] = noted_dropout(model)
+        train(model, seed=seed, micro_batch_size=2)
+    assert drawn["first"] == drawn["again"]
+    assert len({*drawn["first"], *drawn["other"]} - {None}) == 2 * 18  # three epochs of twelve rows each
+
+
+def note_dropout_in_a_team(team, fresh_model, train, folder):
+    model = fresh_model(dropout=0.3)
+    drawn = noted_dropout(model)
+    train_in_a_team(team, lambda: model, train, None, SETTINGS)
+    (folder / f"{team.rank}.json").write_text(json.dumps(drawn))
+
+
+def test_processes_draw_dropout_of_their_own(fresh_model, train, tmp_path):
+    assert run_team(2, note_dropout_in_a_team, fresh_model, train, tmp_path) == [0, 0]
+    drawn = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert len({*drawn[0], *drawn[1]}) == len(drawn[0]) + len(drawn[1]) == 18
 
 
 @pytest.mark.parametrize("batch_size", [4, 5])
