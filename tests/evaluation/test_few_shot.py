@@ -27,14 +27,14 @@ class NoAnswer:
         raise AssertionError("nobody is asked")
 
 
-def build(tests=TESTS, n_shots=3):
+def build(tests=TESTS, n_shots=3, max_new_tokens=MAX_NEW_TOKENS):
     return FewShotBenchmark(
         lambda path, *, repo_id, split: {"test": tests, "dev": SHOTS}[split],
         NoAnswer(),
         path=None,
         dev_path=None,
         repo_id="unused",
-        max_new_tokens=MAX_NEW_TOKENS,
+        max_new_tokens=max_new_tokens,
         task="bbh",
         subtasks=None,
         n_shots=n_shots,
@@ -54,15 +54,16 @@ def test_the_instruction_of_a_task_comes_from_its_examples():
     assert all(row.messages[0][1].startswith("Do it.\n\nQ: shot 0") for row in build().rows())
 
 
+@pytest.mark.parametrize("max_new_tokens", [MAX_NEW_TOKENS, 60])  # fewer than the right answer has, and more
 @pytest.mark.parametrize("max_length", [100, 150, 200, 250, 300, 400])
-def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, max_length):
-    exam = build()
+def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, max_length, max_new_tokens):
+    exam = build(max_new_tokens=max_new_tokens)
     whole = exam.rows()
     fitted = exam.fit(whole, reader, max_length=max_length)
 
     def fits(row):
         tokens = tokenize_row(row, tokenizer=reader.tokenizer, chat_format=reader.chat_format, max_length=10_000)
-        return max(len(prompt_ids(row, "A:", reader)) + MAX_NEW_TOKENS, len(tokens.input_ids)) <= max_length
+        return max(len(prompt_ids(row, "A:", reader)) + max_new_tokens, len(tokens.input_ids)) <= max_length
 
     for row, given in zip(fitted, whole, strict=True):
         kept = [index for index in range(3) if f"shot {index}" in row.messages[0][1]]

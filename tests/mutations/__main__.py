@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"no mutant is called {', '.join(sorted(unknown))}")
         mutants = [mutant for mutant in mutants if mutant.name in chosen.only]
     os.environ["OMP_NUM_THREADS"] = "1"
+    # A run ends without clearing up what multiprocessing would name on the terminal.
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
     verdicts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

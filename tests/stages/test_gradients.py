@@ -54,8 +54,8 @@ def warmup_root(experiment):
 
 
 def test_target_rows_are_plain_gradients_with_their_subtasks(make_experiment, tmp_path):
-    # From long to short, for a store is in the order of length.
-    write_rows(tmp_path / "long first.jsonl", make_rows(5, prefix="target", target=True)[::-1])
+    # From long to short, for a store is in the order of length; four, whose subtasks read otherwise from the end.
+    write_rows(tmp_path / "long first.jsonl", make_rows(4, prefix="target", target=True)[::-1])
     built = make_experiment("datastore.dtype=float32", f"target.path={tmp_path / 'long first.jsonl'}")
     warmup.run(built)
     gradients.run(built)
