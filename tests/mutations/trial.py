@@ -33,6 +33,7 @@ def _run_pytest(folder: Path, tests: Sequence[str], output: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", *COPIED)]:
         del sys.modules[name]
     sys.path[:] = [str(folder), *(place for place in sys.path if Path(place).resolve() != ROOT)]
+    os.environ["PYTHONPATH"] = str(folder)  # for programs that a test starts: an installed copy has no fault
     os.chdir(folder)
     with output.open("w") as file:
         for stream in (1, 2):
