@@ -68,6 +68,7 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         say(f"{run_folder} is finished and stays as it is")
         return experiment
     _refuse_written_credentials(cfg, run_folder)
+    make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     preflight(experiment)
     refuse_credentials_in(plain(cfg))
     set_artifact_paths(experiment)
@@ -80,7 +81,6 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
     announce_forecast(experiment)
-    make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     settings = plain(cfg) | {"overrides": overrides_of(run_folder)}
     team.meet()  # from here on the run folder changes
     for name in cfg.selector.stages:

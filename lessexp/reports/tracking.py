@@ -1,6 +1,7 @@
 """Experiment trackers: one tracked run a stage, and what it gets besides the training curves."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
@@ -17,39 +18,101 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lessexp.errors import UserError
 
 _LONGEST_NAME = 128  # characters; W&B refuses longer ones
+_WITHOUT_SERVER = ("offline", "dryrun", "disabled")  # modes of W&B
+_SECONDS_TO_FINISH = (
+    60  # uploading what is left of a stage, unless WANDB_FINISH_TIMEOUT says otherwise; W&B has no limit
+)
+_log = logging.getLogger(__name__)
 
 
 class TrackerError(UserError, ImportError):
-    """A tracker that is not installed."""
+    """A tracker that is not installed or cannot be used as it is set up."""
 
 
 MakeLogger = Callable[..., Logger]
 """Makes the logger of a stage, ``(*, stage)``, which tells it apart from those of the run's other stages."""
 
 
-def wandb_logger(*, stage: str, project: str, name: str | None, group: str | None, save_dir: str) -> WandbLogger:
-    """A W&B run that needs no account: offline unless ``WANDB_MODE`` says otherwise or a key is set up.
+class WandbRuns:
+    """One W&B run a stage. No account is needed, and a server that fails ends no run: the rest is logged offline.
 
     Args:
-        stage: becomes the job type.
         project: W&B project.
-        name: of the run; ``None``: that of the run folder.
+        name: of the W&B runs; ``None``: that of the run folder.
         group: runs that belong together; ``None``: the end of the path that the run folder lies in.
-        save_dir: the run folder, where the tracked run's files are kept.
+        save_dir: the run folder, which gets the files of the W&B runs.
+
+    Raises:
+        TrackerError: W&B refuses its settings, or ``WANDB_MODE`` asks for a server but there is no key.
     """
-    folder = Path(save_dir).absolute()
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    folder.mkdir(parents=True, exist_ok=True)
-    wandb.setup(wandb.Settings(silent=True))
-    run = wandb.init(
-        project=project,
-        name=(name or folder.name)[:_LONGEST_NAME],
-        group=(group or "/".join(folder.parent.parts[-2:]))[-_LONGEST_NAME:],
-        job_type=stage,
-        dir=save_dir,
-        mode=mode,
-    )
-    return WandbLogger(experiment=run)
+
+    def __init__(self, *, project: str, name: str | None, group: str | None, save_dir: str):
+        folder = Path(save_dir).absolute()
+        self.project = project
+        self.name = (name or folder.name)[:_LONGEST_NAME]
+        self.group = (group or "/".join(folder.parent.parts[-2:]))[-_LONGEST_NAME:]
+        self.folder = folder
+        self.mode = self._mode()
+
+    def _mode(self) -> str:
+        """The mode that the user has set; by default online if the server accepts a key, else offline."""
+        settings = wandb.Settings(silent=True)
+        try:
+            if asked := os.environ.get("WANDB_MODE"):
+                settings.mode = asked
+            mode = wandb.setup(settings).settings.mode
+        except ValueError as error:  # pydantic's: a heading, then the setting and what is wrong with it, a line each
+            _, setting, wrong, *_ = [*str(error).splitlines(), "", ""]
+            raise TrackerError(
+                f"W&B refuses its setting '{setting}': {wrong.strip().partition(' [type=')[0]}; "
+                f"correct WANDB_{setting.upper()}, or set logger=none"
+            ) from error
+        if mode in _WITHOUT_SERVER:
+            return mode
+        try:
+            if wandb.login(prompt=False):
+                return mode
+        except wandb.Error as error:
+            return self._offline(error)
+        if asked:
+            raise TrackerError(
+                f"WANDB_MODE={asked} needs a key; set WANDB_API_KEY or run `wandb login`, or set WANDB_MODE=offline"
+            )
+        return "offline"
+
+    def _offline(self, error: Exception) -> str:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        _log.warning("W&B goes on offline (%s); `wandb sync` uploads the runs in %s", reason, self.folder / "wandb")
+        return "offline"
+
+    def __call__(self, *, stage: str) -> WandbLogger:
+        """Start the W&B run of a stage, which becomes its job type."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.mode not in _WITHOUT_SERVER:
+            try:
+                return WandbLogger(experiment=self._start(stage))
+            except wandb.Error as error:
+                self.mode = self._offline(error)
+        return WandbLogger(experiment=self._start(stage))
+
+    def _start(self, stage: str) -> wandb.Run:
+        patience = wandb.setup().settings.finish_timeout or _SECONDS_TO_FINISH
+        return wandb.init(
+            project=self.project,
+            name=self.name,
+            group=self.group,
+            job_type=stage,
+            dir=str(self.folder),
+            mode=self.mode,
+            settings=wandb.Settings(finish_timeout=patience, finish_timeout_raises=True),
+        )
+
+    def finish(self, logger: WandbLogger, *, succeeded: bool) -> None:
+        """End the W&B run of a stage; what cannot be uploaded stays in the run folder."""
+        try:
+            logger.experiment.finish(exit_code=0 if succeeded else 1)
+        except TimeoutError as error:
+            self.mode = self._offline(error)
 
 
 def csv_logger(*, stage: str, save_dir: str) -> CSVLogger:
@@ -84,10 +147,10 @@ def tracked(
         yield loggers
         succeeded = True
     finally:
-        for logger in loggers:
+        for make, logger in zip(make_loggers, loggers, strict=True):
             logger.finalize("success" if succeeded else "failed")
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish(exit_code=0 if succeeded else 1)
+            if isinstance(make, WandbRuns):
+                make.finish(logger, succeeded=succeeded)
 
 
 def flat_metrics(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
