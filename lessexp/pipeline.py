@@ -23,7 +23,7 @@ from lessexp.stages.credentials import CredentialError, refuse_credentials_in
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.finished import is_finished
 from lessexp.stages.forecast import announce_forecast
-from lessexp.stages.preflight import preflight
+from lessexp.stages.preflight import check_settings, preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
 from lessexp.stages.run_folder import held
@@ -68,6 +68,7 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         say(f"{run_folder} is finished and stays as it is")
         return experiment
     _refuse_written_credentials(cfg, run_folder)
+    check_settings(experiment)  # before trackers look for their servers, which takes seconds
     make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     preflight(experiment)
     refuse_credentials_in(plain(cfg))

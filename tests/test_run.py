@@ -102,6 +102,18 @@ def test_a_small_pool_of_ones_own_runs_without_any_further_setting(
     assert json.loads(last.read_text())["step"] == 4, "each epoch is one step over all its rows"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"), [(["model=hf"], "model"), (["selector=less_t", "selection_model=hf"], "selection_model")]
+)
+def test_a_model_that_is_not_named_is_told_before_anything_else_is_fetched(tmp_path, overrides, key):
+    done = run_py(tmp_path / "out", *overrides, "data=less_pool", f"cache_dir={tmp_path / 'cache'}")
+    assert done.stderr.splitlines() == [
+        f"Error: no model is named: set {key}.path to a local Hugging Face model folder, "
+        f"or {key}.source.repo_id to a model of the hub"
+    ]
+    assert not (tmp_path / "cache").exists()
+
+
 def write_less_pool(folder, n_per_source):
     for source in ("flan_v2", "cot", "dolly", "oasst1"):
         (folder / source).mkdir(parents=True)

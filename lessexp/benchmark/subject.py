@@ -35,7 +35,8 @@ _LONG_FAMILIES = ("gsm_symbolic", "word_sorting", "number_filtering", "countdown
 def smollm2_folder() -> Path:
     """The model folder of the default configuration, fetched if need be."""
     cfg = compose_config([])
-    return model_folder(path=cfg.model.path, source=instantiate(cfg.model.source), cache_dir=cfg.cache_dir)
+    source = instantiate(cfg.model.source)
+    return model_folder(path=cfg.model.path, source=source, cache_dir=cfg.cache_dir, key="model")
 
 
 def mixed_rows(n: int, *, seed: int) -> list[Row]:

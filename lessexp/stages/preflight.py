@@ -17,8 +17,15 @@ from lessexp.gradients.identity import identity_over_adapter
 from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
+from lessexp.models.source import check_model_is_named
 from lessexp.stages.checkpoints import trains_warmup
-from lessexp.stages.configuration import ExperimentError, missing_keys_named, training_settings
+from lessexp.stages.configuration import (
+    ExperimentError,
+    error_place,
+    instantiate,
+    missing_keys_named,
+    training_settings,
+)
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
@@ -41,7 +48,7 @@ def preflight(experiment: Experiment) -> None:
     """
     stages = experiment.cfg.selector.stages
     selects_by_model = "warmup" in stages or "representations" in stages
-    _check_settings(experiment)
+    check_settings(experiment)
     _check_weights(experiment.cfg.model)
     if selects_by_model:
         _check_weights(experiment.cfg.selection_model)
@@ -66,8 +73,16 @@ def preflight(experiment: Experiment) -> None:
         say(note)
 
 
-def _check_settings(experiment: Experiment) -> None:
+@missing_keys_named()
+def check_settings(experiment: Experiment) -> None:
+    """Check what settings tell by themselves, before a row is read or a file fetched.
+
+    Raises:
+        UserError: naming the key, and what to do.
+    """
     cfg = experiment.cfg
+    for model in (cfg.model, cfg.selection_model):
+        check_model_is_named(path=model.path, source=instantiate(model.source), key=error_place(model))
     if experiment.device.startswith("cuda") and not torch.cuda.is_available():
         raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)

@@ -32,7 +32,7 @@ def change(path, **entries):
 
 
 def open_folder(folder):
-    return folder_of_model(path=str(folder), source=HubSnapshot(None), cache_dir="unused")
+    return folder_of_model(path=str(folder), source=HubSnapshot(None), cache_dir="unused", key="model")
 
 
 @pytest.mark.parametrize("model_type", ["llama", "evil"])

