@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lessexp.data.arrow_rows import datasets_of, table_of_rows
 from lessexp.data.rows import Row, read_rows
+from lessexp.files import user_path
 from lessexp.pipeline import run
 from lessexp.reports import selection_figures
 from lessexp.reports.results import RESULTS_FILE
@@ -110,7 +111,7 @@ def select(
     """
     if isinstance(overrides, str):
         raise ExperimentError(f"overrides must be a list of strings; give overrides=[{overrides!r}]")
-    run_folder = Path(folder).expanduser().absolute() if folder is not None else new_run_folder()
+    run_folder = user_path(folder).absolute() if folder is not None else new_run_folder()
     given = {"pool": pool, "target": target}
     files = {argument: run_folder / f"{argument}.jsonl" for argument in given}
     settings = model_overrides(model)

@@ -3,20 +3,20 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from lessexp.errors import UserError
+from lessexp.files import user_path
 from lessexp.reports.comparison import compare, comparison_page, comparison_tables, read_selections
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lessexp.compare", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder")
+    parser.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a run folder")
     parser.add_argument("--examples", type=int, default=5, help="how many of each run's first rows to show")
-    parser.add_argument("--html", type=Path, help="write the comparison to this page as well")
+    parser.add_argument("--html", type=user_path, help="write the comparison to this page as well")
     return parser
 
 

@@ -53,6 +53,12 @@ def remove_whole(path: Path) -> None:
     _remove(doomed)
 
 
+def user_path(path: str | os.PathLike) -> Path:
+    """A path as a user gives it: ``~`` and ``~user`` at its start are home folders, ``~`` anywhere else is a letter."""
+    place = os.path.expanduser(path)
+    return Path(place).absolute() if place.startswith("~") else Path(place)
+
+
 def is_within(name: str) -> bool:
     """Whether a relative path, as a record holds it, stays within the folder that it is relative to."""
     path = PurePosixPath(name)

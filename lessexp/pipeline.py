@@ -23,6 +23,7 @@ from lessexp.stages.credentials import CredentialError, refuse_credentials_in
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.finished import is_finished
 from lessexp.stages.forecast import announce_forecast
+from lessexp.stages.home import expand_home
 from lessexp.stages.preflight import check_settings, preflight
 from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
@@ -58,6 +59,7 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
         StorageError: a file cannot be written; the file, the folder and its key are named.
     """
     quieten_libraries()
+    expand_home(cfg)
     with refusals_explained(cfg, run_folder), held(run_folder, announce=say) if team.is_leader else nullcontext():
         return _run(cfg, run_folder, team)
 

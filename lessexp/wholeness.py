@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lessexp.errors import UserError
-from lessexp.files import is_within, remove_whole, sha256_of
+from lessexp.files import is_within, remove_whole, sha256_of, user_path
 
 COMPLETE = "COMPLETE"
 _EPOCH = "epoch="
@@ -127,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> str | int:
     """``verify`` or ``repair``: 0 if all is whole, or repaired; else a sentence that names what is damaged."""
     parser = argparse.ArgumentParser(prog="python -m lessexp.wholeness")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("verify", help="compare every file with its hash").add_argument("folder", type=Path)
-    commands.add_parser("repair", help="delete what is damaged").add_argument("folder", type=Path)
+    commands.add_parser("verify", help="compare every file with its hash").add_argument("folder", type=user_path)
+    commands.add_parser("repair", help="delete what is damaged").add_argument("folder", type=user_path)
     options = parser.parse_args(arguments)
     folder: Path = options.folder
     if not (folder / COMPLETE).exists():

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from lessexp.errors import DamagedFileError, MissingFileError
-from lessexp.files import read_json, remove_whole, sha256_of, sha256_of_all, write_json, written_whole
+from lessexp.files import read_json, remove_whole, sha256_of, sha256_of_all, user_path, write_json, written_whole
 from tests.hostile import damaged, json_values
 
 
@@ -116,3 +117,15 @@ def test_any_bytes_are_an_object_or_are_refused_naming_the_file(tmp_path, conten
 def test_a_missing_record_is_named(tmp_path):
     with pytest.raises(MissingFileError, match=r"nowhere\.json: no such file"):
         read_json(tmp_path / "nowhere.json")
+
+
+def test_only_a_tilde_at_the_start_stands_for_a_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert user_path("~/a") == tmp_path / "a"
+    assert user_path("~") == tmp_path
+    assert user_path(Path("~/a")) == tmp_path / "a"
+    assert user_path("~root/a") == Path(pwd.getpwnam("root").pw_dir) / "a"
+    for name in ("a~b", "./~", "backup~", "-"):
+        assert str(user_path(name)) == str(Path(name))
+    assert user_path("~nobody-of-this-name/a").expanduser() == Path("/~nobody-of-this-name/a")

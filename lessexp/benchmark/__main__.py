@@ -13,6 +13,7 @@ from rich.table import Table
 from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scaling, scoring
 from lessexp.benchmark.tables import figures_table
 from lessexp.errors import UserError
+from lessexp.files import user_path
 from lessexp.stages.progress import console, quieten_libraries
 
 Results = dict[str, Any]
@@ -213,10 +214,10 @@ def parser() -> argparse.ArgumentParser:
     for name, benchmark in BENCHMARKS.items():
         command = commands.add_parser(name, help=benchmark.help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         benchmark.add_options(command)
-        command.add_argument("--json", type=Path, help="write the figures to this file")
+        command.add_argument("--json", type=user_path, help="write the figures to this file")
         command.set_defaults(plot=None)
         if benchmark.plot:
-            command.add_argument("--plot", type=Path, help="draw the figures to this file")
+            command.add_argument("--plot", type=user_path, help="draw the figures to this file")
     return root
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lessexp.errors import DamagedFileError, UserError
-from lessexp.files import read_json, sha256_of, write_json, written_whole
+from lessexp.files import read_json, sha256_of, user_path, write_json, written_whole
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import DatastoreError, Manifest, check_same, read_manifest
 from lessexp.gradients.shards import open_shard, shard_path
@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> str | int:
     """``verify PATH``: 0 if every shard is as it was written, else a sentence that names those that are not."""
     parser = argparse.ArgumentParser(prog="python -m lessexp.gradients.datastore")
     commands = parser.add_subparsers(required=True)
-    commands.add_parser("verify", help="check every shard against its hash").add_argument("path", type=Path)
+    commands.add_parser("verify", help="check every shard against its hash").add_argument("path", type=user_path)
     path = parser.parse_args(arguments).path
     try:
         store = GradientDatastore.open(path)

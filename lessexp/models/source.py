@@ -23,7 +23,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
-from lessexp.files import sha256_of
+from lessexp.files import sha256_of, user_path
 from lessexp.models.foreign_code import refuse_foreign_code, weights_in_pickles
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -154,7 +154,7 @@ def check_model_is_named(*, path: str | None, source: ModelSource, key: str) -> 
         ModelUnavailableError: no model is named, or the folder is no model folder.
     """
     if path is not None:
-        _check_folder(Path(path).expanduser(), key)
+        _check_folder(user_path(path), key)
         return
     if not isinstance(source, HubSnapshot):
         return
@@ -197,7 +197,7 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str, key: 
     """
     check_model_is_named(path=path, source=source, key=key)
     try:
-        folder = source.fetch(Path(cache_dir).expanduser()) if path is None else Path(path).expanduser()
+        folder = source.fetch(user_path(cache_dir)) if path is None else user_path(path)
     except ModelUnavailableError as error:
         raise ModelUnavailableError(f"{error}; set {key}.path to a local model folder") from error
     _check_folder(folder, key)

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lessexp.errors import UserError
+from lessexp.files import user_path
 from lessexp.reports.formats import latex, markdown, terminal_table
 from lessexp.reports.mixture import MIXABLE, refuse_mixed
 from lessexp.reports.runs import read_sweep, unfinished_runs, write_runs
@@ -23,19 +24,19 @@ _WIDEST = 10_000  # characters
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m lessexp.reports", description=__doc__)
-    parser.add_argument("places", type=Path, nargs="+", metavar="FOLDER", help="of runs; or a file that --json wrote")
+    parser.add_argument("places", type=user_path, nargs="+", metavar="FOLDER", help="of runs; or what --json wrote")
     for name in ("markdown", "latex", "csv"):
         parser.add_argument(
             f"--{name}",
-            type=Path,
+            type=user_path,
             nargs="?",
             const=_SCREEN,
             metavar="FILE",
             help=f"write {'the numbers' if name == 'csv' else 'the table'} as {name} to this file, or print that only",
         )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs to this file, to be joined later")
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write curves as PDF and PNG to this folder")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write all that the runs' folders hold to this page")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write all runs to this file, to join later")
+    parser.add_argument("--figures", type=user_path, metavar="FOLDER", help="write curves as PDF and PNG to it")
+    parser.add_argument("--page", type=user_path, metavar="FILE", help="write all that the runs hold to this page")
     parser.add_argument("--intervals", action="store_true", help="give each figure's bootstrap interval a column")
     parser.add_argument("--unconfirmed", action="store_true", help="show published numbers nobody else confirms, too")
     parser.add_argument("--drop-unfinished", action="store_true", help="leave out runs that did not finish")

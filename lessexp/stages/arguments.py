@@ -14,6 +14,7 @@ from lessexp.data.given_rows import given_records
 from lessexp.data.row_paths import ROW_FILES, kind_of
 from lessexp.data.rows import checked_rows, write_records, write_rows
 from lessexp.data.target import EmptyTargetError
+from lessexp.files import user_path
 from lessexp.models.source import HUB_NAME
 from lessexp.stages.composition import options, quoted
 from lessexp.stages.configuration import ExperimentError
@@ -43,7 +44,7 @@ def model_overrides(model: str | os.PathLike) -> list[str]:
     """
     if isinstance(model, str) and model in options("model"):
         return [f"model={model}"]
-    if Path(model).expanduser().is_dir():
+    if user_path(model).is_dir():
         return ["model=hf", f"model.path={quoted(_absolute(model))}"]
     if isinstance(model, str) and HUB_NAME.fullmatch(model):
         return ["model=hf", f"model.source.repo_id={quoted(model)}"]
@@ -125,7 +126,7 @@ def _files(argument: str, given: Any) -> list[str | os.PathLike]:
             f"or one of {', '.join(options(group))}"
         )
     for path in paths:
-        is_file = kind_of(Path(path)) in ROW_FILES or glob.has_magic(str(path)) or Path(path).expanduser().exists()
+        is_file = kind_of(Path(path)) in ROW_FILES or glob.has_magic(str(path)) or user_path(path).exists()
         if isinstance(path, str) and not is_file:
             raise ExperimentError(
                 f"{argument}='{path}' is neither a file ({', '.join(ROW_FILES)}), nor a folder, nor one of "
@@ -135,4 +136,4 @@ def _files(argument: str, given: Any) -> list[str | os.PathLike]:
 
 
 def _absolute(path: str | os.PathLike) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(user_path(path).absolute())

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -14,6 +13,7 @@ from lessexp.data.chat_format import ChatFormat
 from lessexp.data.counts import compare_counts
 from lessexp.data.prepare import Preparation, Reader
 from lessexp.data.rows import Row
+from lessexp.files import user_path
 from lessexp.stages.configuration import plain
 from lessexp.stages.progress import progress_bar, say
 
@@ -26,7 +26,7 @@ def usable_cores() -> int:
 def preparation(cfg: DictConfig) -> Preparation:
     """The settings under ``preparation``."""
     return Preparation(
-        folder=Path(cfg.cache_dir).expanduser().absolute() / "pools",
+        folder=user_path(cfg.cache_dir).absolute() / "pools",
         in_memory_below=cfg.preparation.in_memory_below,
         num_proc=cfg.preparation.num_proc or usable_cores(),
         announce=say,

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from lessexp.artifacts import Artifact, Order, artifact_key, build_once, build_together
+from lessexp.files import user_path
 from lessexp.mirror import Mirror
 from lessexp.processes import ALONE, Team
 from lessexp.stages.progress import say
@@ -74,6 +75,6 @@ def shelf_of(cfg: DictConfig) -> Shelf:
     """Where ``artifacts_dir`` says, which is a folder or an address in an object store."""
     place = str(cfg.artifacts_dir)
     if "://" not in place:
-        return Shelf(Path(place).expanduser().absolute())
-    local = Path(cfg.cache_dir).expanduser().absolute() / "artifacts" / artifact_key({"url": place})
+        return Shelf(user_path(place).absolute())
+    local = user_path(cfg.cache_dir).absolute() / "artifacts" / artifact_key({"url": place})
     return Shelf(local, Mirror(place, local))

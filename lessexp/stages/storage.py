@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lessexp.errors import UserError
+from lessexp.files import user_path
 from lessexp.stages.shelf import shelf_of
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -21,7 +22,7 @@ class StorageError(UserError, OSError):
 
 
 def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
+    return user_path(path).absolute()
 
 
 def _key_of(path: Path, places: Mapping[str, Path]) -> str | None:

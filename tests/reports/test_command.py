@@ -47,3 +47,9 @@ def test_unfinished_and_mixed_runs_end_in_a_sentence_and_are_shown_on_request(sw
     printed = capsys.readouterr().out
     assert "different code: lessexp 1 at aaaaaaaaaaaa (6 runs), lessexp 1 at bbbbbbbbbbbb (1 run).\n" in printed
     assert "1 run did not finish and is left out.\n" in printed
+
+
+def test_a_folder_may_begin_with_home(sweep, monkeypatch):
+    monkeypatch.setenv("HOME", str(sweep.parent))
+    assert main([f"~/{sweep.name}", "--markdown", "~/table.md"]) is None
+    assert (sweep.parent / "table.md").exists()
