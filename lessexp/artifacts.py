@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lessexp.files import write_json
+from lessexp.files import read_json, write_json
 from lessexp.locks import taking_turns
 from lessexp.processes import ALONE, Team
 from lessexp.wholeness import COMPLETE, check_whole, hashes_in, read_complete
@@ -138,7 +138,7 @@ def _timed(
 
     def seconds(order: Order) -> float:
         spent = order.folder / _SPENT
-        earlier = json.loads(spent.read_text())["seconds"] if spent.exists() else 0.0
+        earlier = read_json(spent)["seconds"] if spent.exists() else 0.0
         return earlier + time.perf_counter() - started
 
     try:

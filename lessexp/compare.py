@@ -9,6 +9,7 @@ from rich.console import Console
 from lessexp.errors import UserError
 from lessexp.files import user_path
 from lessexp.reports.comparison import compare, comparison_page, comparison_tables, read_selections
+from lessexp.terminal import print_any_text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> str | None:
     """Show the comparison; a sentence if it cannot be made."""
+    print_any_text()
     options = parser().parse_args(arguments)
     try:
         comparison = compare(read_selections(options.runs), n_examples=options.examples)
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> str | None:
         console.print(table)
     if options.html:
         options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(comparison_page(comparison), encoding="utf-8")
+        options.html.write_text(comparison_page(comparison), encoding="utf-8", errors="replace")
         console.print(str(options.html), markup=False)
     return None
 

@@ -96,7 +96,9 @@ def _names_another_file(error: Exception, path: Path) -> bool:
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record as JSON; raises as `written_whole` does."""
     with written_whole(path) as partial:
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        # Of what is no Unicode, as a file's name may be, backslashreplace makes what JSON writes for it.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

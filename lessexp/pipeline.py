@@ -29,6 +29,7 @@ from lessexp.stages.preparation import pool_counts
 from lessexp.stages.progress import quieten_libraries, say
 from lessexp.stages.run_folder import held
 from lessexp.stages.storage import refusals_explained
+from lessexp.terminal import print_any_text
 
 BY_ALL = {"warmup", "gradients", "representations", "finetune"}  # stages of all processes, not of the leader alone
 
@@ -58,6 +59,7 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
     Raises:
         StorageError: a file cannot be written; the file, the folder and its key are named.
     """
+    print_any_text()
     quieten_libraries()
     expand_home(cfg)
     with refusals_explained(cfg, run_folder), held(run_folder, announce=say) if team.is_leader else nullcontext():

@@ -15,6 +15,7 @@ from lessexp.interruption import Stopped, stopping_at_once
 from lessexp.processes import is_started_with_others, joined, n_to_start, start_workers
 from lessexp.stages.composition import settings_file
 from lessexp.stages.progress import console
+from lessexp.terminal import print_any_text
 
 # Of Hydra, for a process that works in the leader's folder.
 FOLLOWER_OVERRIDES = [
@@ -31,6 +32,7 @@ def run(cfg: DictConfig, run_folder: Path) -> None:
     Raises:
         UserError: of the run.
     """
+    print_any_text()
     if not is_started_with_others() and (n := n_to_start(cfg.trainer.processes, device=cfg.device)) > 1:
         start_workers(run_folder, n)
         return

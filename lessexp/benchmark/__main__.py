@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for table in benchmark.tables(results):
         console.print(table, markup=False, highlight=False)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if benchmark.plot and options.plot:
         benchmark.plot(results, options.plot)
 

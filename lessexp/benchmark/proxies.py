@@ -5,7 +5,6 @@ run holds here: artifacts are shared, and a benchmark that was stopped goes on w
 """
 
 import itertools
-import json
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +103,7 @@ def _select(stand_in: StandIn, settings: Sequence[str], seed: int) -> _Outcome:
         say(f"━━ {' '.join(overrides)}")
         run(cfg, Path(folder))
         records = {
-            name: json.loads(file.read_text())
+            name: read_json(file)
             for name in (_MAKING, _GRADIENTS)
             if (file := Path(folder, "stages", f"{name}.json")).is_file()
         }

