@@ -177,7 +177,9 @@ def start_workers(run_folder: Path, n: int) -> None:
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
     command += ["-m", "lessexp.worker", str(run_folder)]
-    process = subprocess.Popen(command, env=defaults | os.environ)
+    # The package that runs here, wherever this was started from and whatever is installed.
+    paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(command, env=defaults | os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
     stopped = None
     while process.poll() is None:
         try:

@@ -1,11 +1,13 @@
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from lessexp import processes
-from lessexp.processes import ALONE, ProcessError, Team, device_of, joined, n_to_start
+from lessexp.processes import ALONE, ProcessError, Team, device_of, joined, n_to_start, start_workers
 from tests.teams import run_team
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -102,3 +104,24 @@ def test_how_many_to_start_is_a_number_or_one_a_gpu(monkeypatch):
     for wrong in (0, -1, "two"):
         with pytest.raises(ProcessError, match="must be a number above 0 or auto"):
             n_to_start(wrong, device=None)
+
+
+def test_workers_run_the_package_that_starts_them_whatever_else_is_installed(monkeypatch, tmp_path):
+    started = []
+
+    class Ended:
+        returncode = 0
+
+        def __init__(self, command, env):
+            started.append(env["PYTHONPATH"])
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr("lessexp.processes.subprocess.Popen", Ended)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    start_workers(tmp_path, 2)
+    monkeypatch.delenv("PYTHONPATH")
+    start_workers(tmp_path, 2)
+    root = str(Path(processes.__file__).parents[1])
+    assert started == [f"{root}{os.pathsep}{tmp_path}", root]
