@@ -23,6 +23,7 @@ from lessexp.preemption import requeue
 from lessexp.processes import is_follower
 from lessexp.stages.command_line import checked_arguments
 from lessexp.stages.run_folder import error_file
+from lessexp.terminal import print_any_text
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -53,6 +54,7 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    print_any_text()
     if is_follower():
         sys.argv += lessexp.worker.FOLLOWER_OVERRIDES
     try:

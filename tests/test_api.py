@@ -14,7 +14,6 @@ from lessexp.data.target import EmptyTargetError
 from lessexp.errors import UserError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.pipeline import run
-from lessexp.selection.top_k import BudgetError
 from lessexp.stages.configuration import ExperimentError
 from tests.conftest import make_rows
 from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401  (a fixture)
@@ -167,7 +166,7 @@ def test_the_logger_of_a_notebook_writes_into_the_run_folder(select):
             RowError,
             r"pool\[0\]: there is no column 'messages'; the columns are text; give each row 'messages'; overrides=",
         ),
-        ({"fraction": 0}, BudgetError, "fraction must be above 0 and at most 1, got 0"),
+        ({"fraction": 0}, ExperimentError, "fraction should be greater than 0, got 0"),
         ({"selector": "full"}, ExperimentError, "fraction=0.25 was asked for, but selector and overrides make it 1.0"),
     ],
 )

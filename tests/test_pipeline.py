@@ -1,13 +1,16 @@
+import math
 from dataclasses import replace
 
+import pyarrow.parquet
 import pytest
 
-from lessexp.data.rows import RowError, write_rows
+from lessexp.data.rows import RowError, read_rows, write_rows
 from lessexp.errors import ExperimentError
-from lessexp.pipeline import STAGES, run
+from lessexp.pipeline import run
 from lessexp.reports.results import read_results
-from tests.conftest import make_rows
-from tests.stages.conftest import CONF, compose_config  # noqa: F401  (a fixture)
+from lessexp.stages.composition import options
+from tests.conftest import build_model, build_tokenizer, make_rows
+from tests.stages.conftest import compose_config  # noqa: F401  (a fixture)
 
 
 def run_in(folder, cfg):
@@ -66,11 +69,35 @@ def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_pa
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_every_selector_names_known_stages(compose_config):  # noqa: F811
-    selectors = sorted(file.stem for file in (CONF / "selector").glob("*.yaml"))
-    assert len(selectors) > 3
-    for selector in selectors:
-        assert set(compose_config(f"selector={selector}").selector.stages) <= set(STAGES)
+# What a selector cannot do without, and what makes it small.
+NEEDS = {
+    "less_t": ["selection_model=hf", "selection_model.path={other}", "selection_model.dtype=float32"],
+    "iprox": ["proxy.rank_multiple=8", "proxy.probes.n_rows=8"],
+}
+
+
+@pytest.mark.parametrize("selector", options("selector"))
+def test_every_selector_scores_the_pool_and_selects_the_same_best_rows_again(compose_config, tmp_path, selector):  # noqa: F811
+    tokenizer = build_tokenizer()
+    build_model(len(tokenizer), seed=1, width=16).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    given = [one.replace("{other}", str(tmp_path / "other")) for one in NEEDS.get(selector, [])]
+    selections = []
+    for number in (1, 2):
+        artifacts = f"artifacts_dir={tmp_path / f'artifacts-{number}'}"
+        cfg = compose_config(f"selector={selector}", "selector.stages=[select]", *given, artifacts)
+        run_in(tmp_path / str(number), cfg)
+        selections.append([row.example_id for row in read_rows([tmp_path / str(number) / "selected.jsonl"])])
+    pool = [row.example_id for row in make_rows(24)]
+    assert len(selections[0]) == len(set(selections[0])) == (24 if selector == "full" else 6)
+    assert set(selections[0]) <= set(pool)
+    assert selections[1] == selections[0]
+    scores = pyarrow.parquet.read_table(tmp_path / "1" / "scores.parquet").to_pydict()
+    assert scores["example_id"] == pool
+    of = dict(zip(pool, scores["score"], strict=True))
+    assert all(math.isfinite(score) for score in of.values())
+    best = [of[name] for name in selections[0]]
+    assert best == sorted(of.values(), reverse=True)[: len(best)]
 
 
 def test_the_number_of_skipped_rows_is_said_once_before_anything_is_computed(compose_config, tmp_path, capsys):  # noqa: F811

@@ -3,7 +3,6 @@
 Stages share nothing in memory but this: each reads what it needs from here and from files.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -61,8 +60,6 @@ class Experiment:
     @missing_keys_named()
     def __init__(self, cfg: DictConfig, run_folder: Path, team: Team = ALONE):
         validate(cfg)
-        if cfg.warmup.path:
-            cfg.warmup.path = os.path.expanduser(cfg.warmup.path)
         self.cfg = cfg
         self.run_folder = run_folder
         self.settings_key = settings_key(cfg)

@@ -23,6 +23,7 @@ from lessexp.stages.configuration import (
     ExperimentError,
     error_place,
     instantiate,
+    lora_settings,
     missing_keys_named,
     training_settings,
 )

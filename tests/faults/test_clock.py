@@ -36,6 +36,6 @@ def test_durations_do_not_come_from_a_clock_that_may_go_back(place, undisturbed)
     done = place.run(SELECTION, before=before)
     assert done.exit_code == 0, done.printed
     records = [*place.run_folder.glob("stages/*.json"), *place.artifacts.glob("*/*/COMPLETE")]
-    assert len(records) == 3 + 3
+    assert len(records) == 4 + 3
     assert all(json.loads(record.read_text())["seconds"] > 0 for record in records)
     assert selection(place.run_folder) == selection(undisturbed.run_folder)

@@ -17,7 +17,7 @@ GIVEN = [*SHRUNK, "data.paths=[pool.jsonl]", "target.path=target.jsonl"]
         ("++warmup.training.epoch=2", "warmup.training.epoch is not a setting; did you mean warmup.training.epochs?"),
         ("+lora.r=4", "lora.r is not a setting; did you mean lora.rank?"),
         ("+datastore.type=int8", "datastore.type is not a setting; did you mean datastore.dtype?"),
-        ("+data.path=a.jsonl", "data.path is not a setting; did you mean data.paths?"),
+        ("+data.pahts=a.jsonl", "data.pahts is not a setting; did you mean data.paths?"),
         ("+selector.scorer.wramup=1", "selector.scorer.wramup is not a setting; did you mean selector.scorer.warmup?"),
         ("+evaluation.bootstrap.n=3", "evaluation.bootstrap.n is not a setting"),
         ("+model.source.revison=x", "model.source.revison is not a setting; did you mean model.source.revision?"),
@@ -81,7 +81,7 @@ def test_what_is_given_stays_as_it_is():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data=hf"], "data.path is not set; give it on the command line: data.path=..."),
+        (["benchmark=lm_eval"], "benchmark.tasks is not set; give it on the command line: benchmark.tasks=..."),
         (["target=jsonl"], "target.path is not set"),
         (["seed='${nothing}'"], "seed: Interpolation key 'nothing' not found"),
         (["target=reasoning_gym", "benchmark=mmlu"], "benchmark.task: .*target.task.* do not go together"),

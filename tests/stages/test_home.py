@@ -53,6 +53,6 @@ def test_the_folder_of_a_run_or_a_sweep_may_begin_with_home(home, model_folder, 
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"{home}/runs (1)")
-    assert (home / "runs (1)" / "0" / "results.json").exists()
+    assert (home / "runs (1)" / ("run" if sweep else "0") / "results.json").exists()
     assert list((home / "art").iterdir())
     assert {path.name for path in tmp_path.iterdir()} == {"home"}

@@ -147,8 +147,10 @@ def test_given_checkpoints_are_no_training_on_few_rows(make_experiment, built_wa
 def test_what_takes_no_model_is_checked_before_one_is_looked_for(make_experiment, override, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "nowhere").mkdir()
+    (tmp_path / "nowhere" / "config.json").write_text("{}")  # the folder of a model without weights and tokenizer
     with pytest.raises(UserError) as refusal:
-        make_experiment("model.path=/nowhere", override)
+        make_experiment("model.path=nowhere", override)
     assert "nowhere" not in str(refusal.value)
 
 
