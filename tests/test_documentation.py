@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from lessexp.errors import ExperimentError
 from lessexp.reports.results import read_results
+from lessexp.stages import composition
 from lessexp.stages.command_line import checked_arguments
+from lessexp.stages.composition import composed, composing, parsed
 from tests.documentation import LANGUAGES, PAGES, blocks, checkout, commands, furnish
 
 # What cannot run here, and why; of these, what run.py is given is composed and checked all the same.
@@ -40,6 +42,7 @@ SHRINK = [
     *("target.path=FOLDER/eval/mmlu/dev.jsonl", "benchmark.path=FOLDER/eval/mmlu/test.jsonl"),
     *("lora.rank=4", "lora.alpha=8", "proj_dim=64", "micro_batch_size=8", "benchmark.max_new_tokens=4"),
     *("warmup.training.batch_size=2", "finetune.training.batch_size=2", "finetune.training.epochs=1"),
+    *("proxy.rank_multiple=8", "proxy.probes.n_rows=8"),
     *("benchmark.limit=2", "evaluation.bootstrap.n_resamples=20", "logger=none", "device=cpu"),
 ]
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "COLUMNS": "120"}
@@ -80,6 +83,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def in_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(composition, "_PACKAGE", folder / "lessexp")  # the options that the pages add
     return folder
 
 
@@ -96,24 +100,34 @@ def key_of(word: str) -> str:
     return word.partition("=")[0]
 
 
+def first_values(words: list[str]) -> list[str]:
+    """The overrides of a command, each with the first of its values."""
+    overrides = [parsed(word) for word in words[2:] if "=" in word]
+    return [
+        f"{one.get_key_element()}={next(one.sweep_string_iterator())}" if one.is_sweep_override() else one.input_line
+        for one in overrides
+    ]
+
+
 def smaller(words: list[str]) -> list[str]:
     """A command of run.py with what makes it small."""
-    given = {key_of(word) for word in words} | (
-        {"target.path", "benchmark.path"} if "experiment=real_mini" in words else set()
-    )
-    if "logger" not in given and len(words) == 2:
-        given.add("logger")  # the first command of all, with the default tracker
-    if not any(word.startswith("selection_model=") for word in words):
+    with composing():
+        cfg = composed("config", first_values(words))
+    given = {key_of(word) for word in words}
+    if len(words) == 2:
+        given.add("logger")  # the first command of all keeps the default tracker
+    if cfg.selection_model == cfg.model:
         given |= {"selection_model.path", "selection_model.dtype"}
-    for override in SHRINK:
-        if key_of(override) in given:
-            continue
-        try:
-            checked_arguments([*words[2:], override])
-            words = [*words, override]
-        except ExperimentError:
-            pass  # another pool, target or benchmark has no such setting
-    return words
+    if not cfg.data._target_.endswith("less_pool"):
+        given.add("data.path")
+    if cfg.target.get("task") != "mmlu" or cfg.target.path is not None:
+        given |= {"target.path", "benchmark.path"}
+    return words + [
+        override
+        for override in SHRINK
+        if key_of(override) not in given
+        and (override.startswith("model.") or OmegaConf.select(cfg, key_of(override), default=cfg) is not cfg)
+    ]
 
 
 def run_folder_of(done: subprocess.CompletedProcess) -> Path:
@@ -143,11 +157,9 @@ def check_sweep(done: subprocess.CompletedProcess) -> None:
 @pytest.fixture(scope="module")
 def runs_before(folder):
     """What commands on finished runs name: a sweep, two runs, and the warm-up of one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        rows = ["data=jsonl", "data.paths=[old.jsonl]", "target=jsonl", "target.path=target.jsonl"]
-        words = ["python", "run.py", "-m", "selector=random,less", "seed=0,1", *rows]
-        sweep = run_folder_of(execute(folder, smaller(words)))
+    rows = ["data=jsonl", "data.paths=[old.jsonl]", "target=jsonl", "target.path=target.jsonl"]
+    words = ["python", "run.py", "-m", "selector=random,less", "seed=0,1", *rows]
+    sweep = run_folder_of(execute(folder, smaller(words)))
     for place in ("multirun/DATE/TIME", "multirun/table3_baselines/mini"):
         shutil.copytree(sweep, folder / place)
     shutil.copytree(sweep / "seed=0,selector=random", folder / "RUN")

@@ -44,6 +44,16 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def is_setting(key: str) -> bool:
+    """Whether the schema has a dotted key, outside of options, whose settings are their callables'."""
+    group: Any = Settings
+    for name in key.split("."):
+        if not (isinstance(group, type) and issubclass(group, Group) and name in group.model_fields):
+            return False
+        group = group.model_fields[name].annotation
+    return True
+
+
 class Model(Group):
     """A causal language model."""
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from lessexp.errors import ExperimentError
 from lessexp.settings.validation import validate
-from lessexp.stages.composition import composed, composing, options, parsed, quoted
+from lessexp.stages.composition import added, composed, composing, options, parsed, quoted
 from lessexp.stages.credentials import refuse_credentials, refuse_credentials_in
 
 _HOME = re.compile(r"^([\w.@/+]+=)(~[^/,]*)(?=/|$)")
@@ -25,7 +25,8 @@ def checked_arguments(arguments: Sequence[str]) -> list[str]:
         arguments: those of the program, without its name.
 
     Returns:
-        What Hydra is to be given: ``~`` is expanded, and a sweep names its jobs' folders by what it varies alone.
+        What Hydra is to be given: ``~`` is expanded, a setting that an option's file leaves out is added, and a sweep
+        names its jobs' folders by what it varies alone.
 
     Raises:
         ExperimentError: the command cannot be run as it is; the sentence says what to write.
@@ -45,10 +46,12 @@ def checked_arguments(arguments: Sequence[str]) -> list[str]:
         raise ExperimentError(f"{folder} is no folder; --config-dir names the folder of a sweep's file")
     with composing(folder):
         command = _Command(command_line.config_name or "config", list(expanded.values()))
-        if command_line.multirun or command.is_sweep:
-            return [*checked, command.check_sweep()]
-        command.check_run()
-    return checked
+        is_sweep = command_line.multirun or command.is_sweep
+        names_of_jobs = [command.check_sweep()] if is_sweep else []
+        if not is_sweep:
+            command.check_run()
+        left_out = command.keys_left_out
+    return [f"++{one}" if one.partition("=")[0] in left_out else one for one in checked] + names_of_jobs
 
 
 def _expanded(match: re.Match) -> str:
@@ -74,6 +77,14 @@ class _Command:
     def is_sweep(self) -> bool:
         """Whether the configuration itself asks for a sweep."""
         return self._hydra.hydra.mode == RunMode.MULTIRUN
+
+    @property
+    def keys_left_out(self) -> set[str]:
+        """Settings of the command that its options' files leave out."""
+        lines = [line for override in self._given.values() for line in [*_values(override)][:1]]
+        return {
+            line.partition("=")[0] for line, new in zip(lines, added(self._name, lines), strict=True) if new != line
+        }
 
     def check_run(self) -> None:
         """Check the settings of a single run."""

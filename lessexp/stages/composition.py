@@ -22,10 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lessexp.stages.run_folder  # noqa: F401  (registers the resolvers that conf/ uses)
 from lessexp.errors import ExperimentError
+from lessexp.settings.schema import is_setting
 from lessexp.settings.validation import known_keys, unknown_key, validate
 from lessexp.stages.credentials import refuse_credentials
 
 _PACKAGE = Path(__file__).parents[1]
+_ABSENT = re.compile(r"Could not override '([^'@/]+)'\.\s+To append")
 
 
 def conf_folder() -> Path:
@@ -100,17 +102,31 @@ def composed(name: str, overrides: Sequence[str], *, with_hydra: bool = False) -
     Raises:
         ExperimentError: an override names a group, an option or a key that does not exist; the nearest one is named.
     """
+    return compose(name, overrides=added(name, overrides), return_hydra_config=with_hydra)
+
+
+def added(name: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with ``++`` before a setting that an option's file leaves out, since Hydra knows no schema.
+
+    Raises:
+        ExperimentError: as `composed`.
+    """
     for override in overrides:
         _check_group(parsed(override))
     try:
-        return compose(name, overrides=list(overrides), return_hydra_config=with_hydra)
+        compose(name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ExperimentError(_explained(str(error), name, overrides)) from None
+        message = str(error)
+        key = found[1] if (found := _ABSENT.search(message)) else None
+        if key is None or not is_setting(key):
+            raise ExperimentError(_explained(message, name, overrides)) from None
+        return added(name, [f"++{one}" if one.partition("=")[0] == key else one for one in overrides])
+    return list(overrides)
 
 
 def _explained(message: str, name: str, overrides: Sequence[str]) -> str:
     """Hydra's message as one sentence, with what to write instead."""
-    if found := re.search(r"Could not override '([^'@/]+)'\.\s+To append", message):
+    if found := _ABSENT.search(message):
         return _of_absent_key(found[1], name, overrides)
     if found := re.search(r"Could not find '([^']+)/([^'/]*)'\s+Available options in '[^']+':\s+(.*)", message, re.S):
         group, option, known = found[1], found[2], found[3].partition("\nConfig search path")[0].split()

@@ -39,24 +39,18 @@ _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
 
 @missing_keys_named()
 def preflight(experiment: Experiment) -> None:
-    """Check settings, rows and models of an experiment against each other, and announce shares of few rows.
+    """Check rows and models of an experiment against its settings, and announce shares of few rows.
 
-    Settings come first, then the rows as they are in their files, and last whatever takes a model or its tokenizer,
-    which may have to be downloaded.
+    The rows come first, as they are in their files, and last whatever takes a model or its tokenizer, which may have
+    to be downloaded. `check_settings` goes before.
 
     Raises:
         UserError: naming the key or the row, and what to do.
     """
     stages = experiment.cfg.selector.stages
     selects_by_model = "warmup" in stages or "representations" in stages
-    check_settings(experiment)
-    _check_weights(experiment.cfg.model)
-    if selects_by_model:
-        _check_weights(experiment.cfg.selection_model)
     if "warmup" in stages:
         _check_warmup(experiment)
-    if "representations" in stages:
-        _check_choice("selector.representations.dtype", experiment.cfg.selector.representations.dtype, CODECS)
     _check_rows(experiment)
     _check_usable_rows(experiment)
     if "evaluate" in stages:
@@ -89,10 +83,14 @@ def check_settings(experiment: Experiment) -> None:
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
         raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
+    for model in (cfg.model, cfg.selection_model):
+        _check_weights(model)
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
     for store in experiment.stores:
         _check_choice("datastore.dtype", store.dtype, CODECS)
+    if "representations" in cfg.selector.stages:
+        _check_choice("selector.representations.dtype", cfg.selector.representations.dtype, CODECS)
 
 
 def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from lessexp.settings.validation import validate
 from lessexp.stages.artifact_paths import set_artifact_paths
 from lessexp.stages.composition import quoted
 from lessexp.stages.experiment import Experiment
-from lessexp.stages.preflight import preflight
+from lessexp.stages.preflight import check_settings, preflight
 from tests.hostile import TEXTS, files_under
 from tests.stages.conftest import SHRUNK, compose_config, compose_from, keys_of  # noqa: F401  (a fixture)
 
@@ -76,6 +76,7 @@ def test_any_value_passes_the_preflight_or_is_refused_and_writes_nothing(compose
     before = files_under(tmp_path)
     try:
         experiment = Experiment(compose_config(*base, *overrides), tmp_path / "run")
+        check_settings(experiment)
         preflight(experiment)
         set_artifact_paths(experiment)
     except UserError as error:

@@ -14,7 +14,7 @@ from lessexp.stages.artifact_paths import set_artifact_paths
 from lessexp.stages.composition import compose_config as compose_config_of_the_package
 from lessexp.stages.configuration import training_settings
 from lessexp.stages.experiment import Experiment
-from lessexp.stages.preflight import preflight
+from lessexp.stages.preflight import check_settings, preflight
 from lessexp.training.fit import fit
 from lessexp.training.trainer import Engine
 from tests.conftest import make_rows
@@ -79,6 +79,7 @@ def make_experiment(compose_config: Callable[..., DictConfig], tmp_path: Path) -
         folder = tmp_path / run
         folder.mkdir(exist_ok=True)
         experiment = Experiment(compose_config(*overrides), folder)
+        check_settings(experiment)
         preflight(experiment)
         set_artifact_paths(experiment)
         return experiment

@@ -12,6 +12,7 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
 from lessexp.stages import composition
+from lessexp.stages.command_line import checked_arguments
 from lessexp.stages.composition import (
     compose_config,
     conf_folder,
@@ -82,6 +83,22 @@ def test_an_override_that_cannot_be_is_one_sentence_with_what_to_write(overrides
         compose_config(overrides)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value) and str(ROOT) not in str(caught.value)
+
+
+def test_settings_that_an_options_file_leaves_out_can_be_set_all_the_same(tmp_path, monkeypatch):
+    copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(composition, "_PACKAGE", tmp_path)
+    source = "{_target_: lessexp.models.source.HubSnapshot, repo_id: Qwen/Qwen3-0.6B, revision: null}"
+    (tmp_path / "conf" / "model" / "short.yaml").write_text(f"name: short\nsource: {source}\n")
+    (tmp_path / "conf" / "recipe" / "short.yaml").write_text("defaults: [paper]\n")
+    cfg = compose_config(["model=short", "model.path=here", "model.dtype=float32"])
+    assert (cfg.model.path, cfg.model.dtype) == ("here", "float32")
+    with pytest.raises(ExperimentError, match=r"model.pth is not a setting; did you mean model.path\?"):
+        compose_config(["model=short", "model.path=here", "model.pth=there"])
+    arguments = ["model=short", "model.path=here", "seed=1"]
+    assert checked_arguments(arguments) == ["model=short", "++model.path=here", "seed=1"]
+    swept = checked_arguments(["-m", "model=short", "model.quantization=null,int8"])
+    assert swept[:3] == ["-m", "model=short", "++model.quantization=null,int8"]
 
 
 @pytest.mark.parametrize("sign", list("=()#&;!~ü<>'\"\\ ,[]{}:$"))
