@@ -118,7 +118,7 @@ def test_a_failed_job_stops_no_other_and_a_resumed_sweep_runs_only_what_is_missi
     first = sweep(folder, *places, "selector=random", "fraction=0.25,0.5", targets)
     assert first.returncode == 1
     assert "Traceback" not in first.stderr
-    reason = f"{missing}: no such file; "
+    reason = f"target.path: '{missing}' matches no file"
     assert first.stderr.count(f"Error: {reason}") == 2  # one as each job fails
     assert "Error: 2 jobs of this sweep failed:\n  fraction=0.25,target.path=" in first.stderr
     assert "2 runs did not finish and are left out" in first.stdout

@@ -60,5 +60,5 @@ def test_a_damaged_store_gives_no_rows_to_a_larger_one(place, undisturbed):
     flip_a_byte(place.shards()[0])
     pool = place.folder / "pool.jsonl"
     pool.write_text("".join(pool.read_text().splitlines(keepends=True)[3:]))
-    stopped = place.run(SELECTION, f"warmup.path={given}")
+    stopped = place.run(SELECTION, f"warmup.path={given}", run_folder=place.folder / "larger")
     assert "damaged or missing: checkpoint=1/shard-00000.safetensors;" in sentence_of(stopped)
