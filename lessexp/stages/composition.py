@@ -102,7 +102,7 @@ def composed(name: str, overrides: Sequence[str], *, with_hydra: bool = False) -
     Raises:
         ExperimentError: an override names a group, an option or a key that does not exist; the nearest one is named.
     """
-    return compose(name, overrides=added(name, overrides), return_hydra_config=with_hydra)
+    return _composed(name, list(overrides), with_hydra)[0]
 
 
 def added(name: str, overrides: Sequence[str]) -> list[str]:
@@ -111,17 +111,21 @@ def added(name: str, overrides: Sequence[str]) -> list[str]:
     Raises:
         ExperimentError: as `composed`.
     """
+    return _composed(name, list(overrides), with_hydra=False)[1]
+
+
+def _composed(name: str, overrides: list[str], with_hydra: bool) -> tuple[DictConfig, list[str]]:
+    """The configuration, and the overrides that Hydra composes it of."""
     for override in overrides:
         _check_group(parsed(override))
     try:
-        compose(name, overrides=list(overrides))
+        return compose(name, overrides=overrides, return_hydra_config=with_hydra), overrides
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error)
-        key = found[1] if (found := _ABSENT.search(message)) else None
-        if key is None or not is_setting(key):
-            raise ExperimentError(_explained(message, name, overrides)) from None
-        return added(name, [f"++{one}" if one.partition("=")[0] == key else one for one in overrides])
-    return list(overrides)
+    key = found[1] if (found := _ABSENT.search(message)) else None
+    if key is None or not is_setting(key):
+        raise ExperimentError(_explained(message, name, overrides))
+    return _composed(name, [f"++{one}" if one.partition("=")[0] == key else one for one in overrides], with_hydra)
 
 
 def _explained(message: str, name: str, overrides: Sequence[str]) -> str:
