@@ -27,7 +27,6 @@ NOT_HERE = {
     r"python run\.py trainer=(ddp|fsdp).*": "needs a GPU",
     r"python run\.py .*model\.quantization=.*": "needs bitsandbytes; tests/models/test_quantization.py",
     r"python run\.py -cd sweeps -cn \w+": "dozens of runs of a 7B model; the same with size=mini runs",
-    r"python run\.py -m experiment=real_mini .*": "two sweeps of the experiment that runs by itself",
     r"(OMP_NUM_THREADS=1 )?python -m lessexp\.benchmark .*": "measures for minutes to hours; tests/benchmark",
     r"python -m baselines dsir": "270,000 rows; tests/baselines/test_main.py",
     r"wandb sync.*": "needs an account",
