@@ -206,7 +206,7 @@ def _check_that_another_model_selects(experiment: Experiment) -> None:
 
 
 def _check_warmup(experiment: Experiment) -> None:
-    path, fraction = experiment.cfg.warmup.path, experiment.cfg.warmup.fraction
+    path = experiment.cfg.warmup.path
     if experiment.cfg.warmup.importer:
         if not path:
             raise ExperimentError("warmup=import needs warmup.path=..., the folder that holds the checkpoints")
@@ -221,11 +221,9 @@ def _check_warmup(experiment: Experiment) -> None:
             )
         check_whole(Path(path))
         _check_checkpoints_chosen(experiment, [epoch_of(folder) for folder in folders])
-    elif fraction == 0:
+    elif experiment.cfg.warmup.fraction == 0:
         _check_checkpoints_chosen(experiment, [0])
     else:
-        if not 0 < fraction <= 1:
-            raise ExperimentError(f"warmup.fraction must be from 0 (no warm-up) to 1, got {fraction}")
         _check_checkpoints_chosen(experiment, range(1, experiment.cfg.warmup.training.epochs + 1))
 
 
