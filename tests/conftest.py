@@ -51,6 +51,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+DATE = "2024-07-26"  # told to chat templates that ask for today's
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0, target_modules=("q_proj", "k_proj", "v_proj", "o_proj"))
 
 

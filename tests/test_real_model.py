@@ -15,7 +15,7 @@ from lessexp.models.causal_lm import load_causal_lm, load_tokenizer, per_example
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 from lessexp.stages.configuration import instantiate
 from lessexp.stages.experiment import Experiment
-from tests.conftest import perturb_adapter
+from tests.conftest import DATE, perturb_adapter
 from tests.stages.conftest import compose_from
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def real_rows(name):
 
 def test_the_model_answers(folder, smol_tokenizer):
     model = load_causal_lm(folder, dtype="float32", device="cpu")
-    prompt = TemplateFormat(smol_tokenizer).prompt([("user", "What is the capital of France?")])
+    prompt = TemplateFormat(smol_tokenizer, date=DATE).prompt([("user", "What is the capital of France?")])
     encoded = smol_tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
     output = model.generate(**encoded, max_new_tokens=8, do_sample=False)
     answer = smol_tokenizer.decode(output[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)

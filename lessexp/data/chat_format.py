@@ -4,9 +4,12 @@ A chat format turns messages into a list of `Segment`; joined, they are the text
 The loss lies on what the assistant says and on what ends its turn, nowhere else.
 """
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from jinja2 import TemplateError
@@ -113,21 +116,31 @@ class TemplateFormat:
     The assistant's turns are found by rendering the conversation with a marker in the place of each
     answer, so no part is tokenised twice and no template needs to be annotated. The result is
     checked against the template's own rendering.
+
+    Args:
+        tokenizer: of the model.
+        date: that a template is told which asks for today's, as Llama 3.2's does (``YYYY-MM-DD``). From the clock, the
+            same rows would be other texts tomorrow.
     """
 
     name = "model"
     add_special_tokens = False  # the template writes its own start token
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, date: str):
         if not tokenizer.chat_template:
             raise ChatFormatError("chat_format=model needs a tokenizer with a chat template; use chat_format=tulu")
         self._tokenizer = tokenizer
+        try:
+            template = tokenizer.get_chat_template()
+        except ValueError as error:
+            raise ChatFormatError("the tokenizer has several chat templates, none of them called 'default'") from error
+        self._template = _dated(template, date)
 
     def _render(self, messages: Messages, *, add_generation_prompt: bool = False) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]
         try:
             return self._tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=add_generation_prompt
+                chat, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except TemplateError as error:
             raise ChatFormatError(f"the tokenizer's chat template refuses this conversation: {error}") from error
@@ -181,6 +194,28 @@ class TemplateFormat:
         """The conversation up to the point where the assistant is to answer."""
         stripped = [(role, content.strip()) for role, content in messages]
         return self._render(stripped, add_generation_prompt=True)
+
+
+_CLOCK = re.compile(r"""\bstrftime_now\(\s*(["'])(.*?)\1\s*\)""")
+
+
+def _dated(template: str, date: str) -> str:
+    """A template with a fixed date in the places where it asks for today's.
+
+    Raises:
+        ChatFormatError: ``date`` is none, or the template asks in a way that this cannot be seen.
+    """
+    try:
+        day = datetime.strptime(date, "%Y-%m-%d")
+    except (TypeError, ValueError) as error:
+        raise ChatFormatError(f"chat_format.date must be a date like 2024-07-26, got {date!r:.40}") from error
+    fixed = _CLOCK.sub(lambda found: json.dumps(day.strftime(found[2])), template)
+    if re.search(r"\bstrftime_now\b(?!\s+is\s+(?:not\s+)?defined)", fixed):
+        raise ChatFormatError(
+            "the tokenizer's chat template takes the date from the clock by a computed format, so rows would differ "
+            "from day to day; write the format into the template, or use chat_format=tulu"
+        )
+    return fixed
 
 
 def _split_at(text: str, markers: Sequence[str]) -> list[str] | None:

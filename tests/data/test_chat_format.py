@@ -3,6 +3,7 @@ import copy
 import pytest
 
 from lessexp.data.chat_format import ChatFormat, ChatFormatError, PlainFormat, TemplateFormat, TuluFormat
+from tests.conftest import DATE
 
 CHATS = {
     "one turn": (("user", "2+2?"), ("assistant", "4")),
@@ -73,27 +74,47 @@ def test_tulu_needs_an_eos_token(tokenizer):
         TuluFormat(without_eos)
 
 
+def template_format(tokenizer):
+    return TemplateFormat(tokenizer, date=DATE)
+
+
+@pytest.mark.parametrize("asked", ["strftime_now('%d %b %Y')", 'strftime_now( "%d %b %Y" )'])
+def test_a_template_that_asks_for_the_date_is_told_the_settings_and_not_the_clocks(tokenizer, asked):
+    template = "{% if strftime_now is defined %}{{ " + asked + " }}{% endif %}" + tokenizer.chat_template
+    dated = with_template(tokenizer, template)
+    assert TemplateFormat(dated, date="2031-02-03").prompt((("user", "?"),)).startswith("03 Feb 2031<|im_start|>")
+    assert joined(template_format(dated).segments(CHATS["one turn"])).startswith("26 Jul 2024<|im_start|>")
+
+
+def test_a_date_that_is_none_and_a_clock_that_cannot_be_fixed_are_refused(tokenizer):
+    with pytest.raises(ChatFormatError, match=r"chat_format\.date must be a date like 2024-07-26, got '26 July'"):
+        TemplateFormat(tokenizer, date="26 July")
+    hidden = with_template(tokenizer, "{% set f = '%Y' %}{{ strftime_now(f) }}" + tokenizer.chat_template)
+    with pytest.raises(ChatFormatError, match="takes the date from the clock by a computed format"):
+        template_format(hidden)
+
+
 @every_chat
 def test_template_text_is_what_the_tokenizer_renders(tokenizer, chat):
-    assert joined(TemplateFormat(tokenizer).segments(chat)) == applied(tokenizer, chat)
+    assert joined(TemplateFormat(tokenizer, date=DATE).segments(chat)) == applied(tokenizer, chat)
 
 
 @every_chat
 def test_template_loss_lies_on_every_answer_and_the_end_of_its_turn(tokenizer, chat):
     expected = [f"{answer}<|im_end|>\n" for answer in answers(chat)]
-    assert loss_texts(TemplateFormat(tokenizer).segments(chat)) == expected
+    assert loss_texts(TemplateFormat(tokenizer, date=DATE).segments(chat)) == expected
 
 
 def test_template_leaves_out_what_comes_after_the_last_answer(tokenizer):
     chat = CHATS["many turns"]
-    expected = TemplateFormat(tokenizer).segments(chat)
-    assert TemplateFormat(tokenizer).segments((*chat, ("user", "Sure?"), ("system", "Stop."))) == expected
+    expected = TemplateFormat(tokenizer, date=DATE).segments(chat)
+    assert TemplateFormat(tokenizer, date=DATE).segments((*chat, ("user", "Sure?"), ("system", "Stop."))) == expected
 
 
 def test_text_that_closes_the_conversation_does_not_stretch_the_end_of_earlier_turns(tokenizer):
     # As in Phi-3: the end of the text and the tag of the next turn begin with the same character.
     closing = tokenizer.chat_template + "{% if not add_generation_prompt %}</s>{% endif %}"
-    segments = TemplateFormat(with_template(tokenizer, closing)).segments(CHATS["many turns"])
+    segments = TemplateFormat(with_template(tokenizer, closing), date=DATE).segments(CHATS["many turns"])
     assert loss_texts(segments)[0] == "4<|im_end|>\n"
     assert loss_texts(segments)[1].startswith("The same: 4<|im_end|>\n")
 
@@ -113,7 +134,7 @@ def test_a_template_that_changes_an_answer_is_refused(tokenizer, content):
     template = "{% for message in messages %}[{{ message['role'] }}]" + content + "</s>{% endfor %}"
     chat = (("user", "2+2?"), ("assistant", "<think>easy</think>four"))
     with pytest.raises(ChatFormatError, match="changes or leaves out"):
-        TemplateFormat(with_template(tokenizer, template)).segments(chat)
+        TemplateFormat(with_template(tokenizer, template), date=DATE).segments(chat)
 
 
 def test_the_words_of_a_template_that_refuses_a_conversation_are_passed_on(tokenizer):
@@ -121,7 +142,7 @@ def test_the_words_of_a_template_that_refuses_a_conversation_are_passed_on(token
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role here') }}{% endif %}"
         + tokenizer.chat_template
     )
-    refusing = TemplateFormat(with_template(tokenizer, template))
+    refusing = TemplateFormat(with_template(tokenizer, template), date=DATE)
     for render in (refusing.segments, refusing.prompt):
         with pytest.raises(ChatFormatError, match="no system role here"):
             render(CHATS["many turns"])
@@ -130,12 +151,12 @@ def test_the_words_of_a_template_that_refuses_a_conversation_are_passed_on(token
 
 def test_a_conversation_without_an_answer_is_refused(tokenizer):
     with pytest.raises(ChatFormatError, match="no assistant message"):
-        TemplateFormat(tokenizer).segments((("system", "Do sums."), ("user", "2+2?")))
+        TemplateFormat(tokenizer, date=DATE).segments((("system", "Do sums."), ("user", "2+2?")))
 
 
 def test_a_tokenizer_without_a_template_is_refused_naming_the_other_format(tokenizer):
     with pytest.raises(ChatFormatError, match="chat_format=tulu"):
-        TemplateFormat(with_template(tokenizer, None))
+        TemplateFormat(with_template(tokenizer, None), date=DATE)
 
 
 def plain_format(tokenizer):
@@ -157,7 +178,7 @@ def test_plain_needs_an_eos_token(tokenizer):
 
 
 @every_chat
-@pytest.mark.parametrize("kind", [TuluFormat, TemplateFormat, plain_format])
+@pytest.mark.parametrize("kind", [TuluFormat, template_format, plain_format])
 def test_what_training_reads_begins_with_the_prompt_and_the_answer(tokenizer, kind, chat):
     chat_format = kind(tokenizer)
     assert isinstance(chat_format, ChatFormat)

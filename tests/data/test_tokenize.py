@@ -20,6 +20,7 @@ from lessexp.data.tokenize import (
     tokenize_row,
     tokenize_rows,
 )
+from tests.conftest import DATE
 from tests.hostile import TEXTS, texts
 
 CHAT = (
@@ -100,7 +101,7 @@ def test_labels_are_the_input_ids_where_the_text_of_a_token_lies_in_an_answer(to
 def test_the_tag_of_the_next_turn_carries_no_loss_when_a_closing_token_begins_like_it(tokenizer):
     closing = copy.deepcopy(tokenizer)
     closing.chat_template += "{% if not add_generation_prompt %}</s>{% endif %}"  # as in Phi-3
-    tokenized = tokenized_by(closing, TemplateFormat(closing))
+    tokenized = tokenized_by(closing, TemplateFormat(closing, date=DATE))
     assert labelled_texts(closing, tokenized)[0] == "the answer is 4<|im_end|>\n"
 
 
@@ -151,7 +152,9 @@ def test_tokens_that_the_tokenizer_adds_by_itself_carry_no_loss(tokenizer):
 def test_tulu_gets_the_start_token_and_a_template_brings_its_own(tokenizer):
     adding = with_special_tokens(tokenizer)
     assert tokenized_by(adding, TuluFormat(adding)).input_ids[0] == adding.bos_token_id
-    assert tokenized_by(adding, TemplateFormat(adding)) == tokenized_by(tokenizer, TemplateFormat(tokenizer))
+    assert tokenized_by(adding, TemplateFormat(adding, date=DATE)) == tokenized_by(
+        tokenizer, TemplateFormat(tokenizer, date=DATE)
+    )
 
 
 def test_rows_that_cannot_be_learnt_from_are_listed_apart_with_their_reason(tokenizer):
@@ -166,7 +169,7 @@ def test_rows_that_cannot_be_learnt_from_are_listed_apart_with_their_reason(toke
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
         + tokenizer.chat_template
     )
-    options = dict(tokenizer=refusing, chat_format=TemplateFormat(refusing), max_length=64)
+    options = dict(tokenizer=refusing, chat_format=TemplateFormat(refusing, date=DATE), max_length=64)
     kept, dropped = tokenize_rows(rows, **options)
     assert [row.example_id for row in kept] == ["short", "other"]
     assert [row.example_id for row in dropped] == ["long", "refused"]
