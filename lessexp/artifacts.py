@@ -1,33 +1,59 @@
 """Results that runs share: each in a folder named by a hash of exactly what determines it.
 
-    artifacts/warmup/3f2a…/key.json    what the hash stands for
+An artifact is a frozen dataclass. Its fields are all that its ``build`` may read besides a runtime, which alters no
+number, and its key is their hash (`lessexp.identity`), so an input that is not in the key cannot be read.
+
+    artifacts/warmup/3f2a…/key.json    what the hash stands for, and the versions of the libraries that build it
                           /spent.json  seconds of attempts that failed
                           /COMPLETE    written last; holds what building cost and the hash of every file
     artifacts/warmup/3f2a….lock        held by the run that builds it
 
-A folder without ``COMPLETE`` is half-built: the next run goes on with what is there.
+A folder without ``COMPLETE`` is half-built: the next run goes on with what is there, under the same library versions.
 """
 
 import contextlib
-import hashlib
-import json
+import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from lessexp.errors import UserError
 from lessexp.files import read_json, write_json
 from lessexp.locks import taking_turns
 from lessexp.processes import ALONE, Team
 from lessexp.wholeness import COMPLETE, check_whole, hashes_in, read_complete
 
-_SPENT = "spent.json"
+_SPENT, _KEY = "spent.json", "key.json"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy", "bitsandbytes")  # which numbers depend on
+
+
+class LibraryVersionError(UserError, RuntimeError):
+    """A half-built artifact that libraries of other versions began."""
+
+
+@runtime_checkable
+class Artifact(Protocol):
+    """A frozen dataclass that tells what is to be built, and how.
+
+    Attributes:
+        kind: the folder that holds it and its like.
+        version: of the algorithm; its author raises it when numbers change.
+        by_all: whether all processes of a run build it together.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+    by_all: ClassVar[bool]
+
+    def build(self, folder: Path, runtime: Any) -> dict[str, Any]:
+        """Fill ``folder``, going on with what a stopped run left; returns a JSON record."""
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Built:
     """A finished artifact.
 
     Attributes:
@@ -43,11 +69,6 @@ class Artifact:
     reused: bool
     seconds: float
     record: dict[str, Any]
-
-
-def artifact_key(fields: Mapping[str, Any]) -> str:
-    """Hash of everything that determines an artifact."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,7 @@ def build_once(
     build: Callable[[Path], dict[str, Any]],
     *,
     announce: Callable[[str], None],
-) -> Artifact:
+) -> Built:
     """Build an artifact, or take the one that is there.
 
     Args:
@@ -88,7 +109,7 @@ def build_together(
     *,
     announce: Callable[[str], None],
     team: Team = ALONE,
-) -> list[Artifact]:
+) -> list[Built]:
     """Build those artifacts that are not there in one go; each is charged with the whole time.
 
     Args:
@@ -120,20 +141,59 @@ def _lock(folder: Path, announce: Callable[[str], None]) -> AbstractContextManag
     return taking_turns(Path(f"{folder}.lock"), lambda: announce(f"waiting for another run that is building {folder}"))
 
 
-def _reuse(order: Order, announce: Callable[[str], None]) -> Artifact:
+def _reuse(order: Order, announce: Callable[[str], None]) -> Built:
     check_whole(order.folder)
     stored = read_complete(order.folder)
-    announce(f"reusing {order.folder} (built in {stored['seconds']:.0f} s)")
-    return Artifact(order.folder, order.folder.name, True, stored["seconds"], stored["record"])
+    other = _differences(stored.get("versions", {}))
+    announce(f"reusing {order.folder} (built in {stored['seconds']:.0f} s{f' with {other}' if other else ''})")
+    return Built(order.folder, order.folder.name, True, stored["seconds"], stored["record"])
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the installed libraries that numbers depend on."""
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def identity_in(folder: Path) -> dict[str, Any]:
+    """What determines an artifact, as it was written beside it.
+
+    Raises:
+        DamagedFileError: the file cannot be read.
+    """
+    return read_json(folder / _KEY).get("identity", {})
+
+
+def _differences(versions: Mapping[str, str]) -> str:
+    """The libraries of other versions than those installed, in words."""
+    installed = library_versions()
+    return ", ".join(
+        f"{name} {version} ({installed.get(name, 'none')} is installed)"
+        for name, version in versions.items()
+        if version != installed.get(name)
+    )
+
+
+def _require_same_libraries(folder: Path) -> None:
+    """Refuse to go on with what other versions began: rows of two versions would stand side by side."""
+    began = read_json(folder / _KEY).get("versions", {}) if (folder / _KEY).exists() else {}
+    if other := _differences(began):
+        raise LibraryVersionError(
+            f"{folder} is half-built with {other}; delete the folder to begin again, or install that version"
+        )
 
 
 def _timed(
     orders: Sequence[Order], build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]], team: Team
-) -> dict[Path, Artifact]:
+) -> dict[Path, Built]:
     """Build, and add up the seconds of this attempt and of earlier ones that failed."""
     if team.is_leader:
         for order in orders:
-            write_json(order.folder / "key.json", order.fields)
+            _require_same_libraries(order.folder)
+            write_json(order.folder / _KEY, {"identity": order.fields, "versions": library_versions()})
     started = time.perf_counter()
 
     def seconds(order: Order) -> float:
@@ -152,9 +212,10 @@ def _timed(
     team.meet()  # what is hashed is what all have written
     artifacts = {}
     for order, record in zip(orders, records, strict=True):
-        built = Artifact(order.folder, order.folder.name, False, seconds(order), record)
+        built = Built(order.folder, order.folder.name, False, seconds(order), record)
         if team.is_leader:
             complete = {"seconds": built.seconds, "processes": team.size, "record": record}
+            complete["versions"] = library_versions()
             complete["sha256"] = hashes_in(order.folder)
             write_json(order.folder / COMPLETE, complete)
         artifacts[order.folder] = built

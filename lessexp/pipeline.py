@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lessexp.artifacts import Artifact
+from lessexp.artifacts import Built
 from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
 from lessexp.processes import ALONE, Team
@@ -111,7 +111,7 @@ def _run_stage(name: str, experiment: Experiment) -> None:
     before = bytes_in(experiment.run_folder)
     with measure() as cost:
         record = STAGES[name](experiment)
-    artifacts: dict[str, Artifact] = record.pop("artifacts", {})
+    artifacts: dict[str, Built] = record.pop("artifacts", {})
     sizes = {kind: bytes_in(artifact.folder) for kind, artifact in artifacts.items()}
     built = {kind: artifact for kind, artifact in artifacts.items() if not artifact.reused}
     record |= {

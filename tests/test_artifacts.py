@@ -1,12 +1,12 @@
-import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 
 import pytest
 
-from lessexp.artifacts import artifact_key, build_once
+from lessexp.artifacts import LibraryVersionError, build_once, identity_in, library_versions
 
 
 def fail(folder):
@@ -35,7 +35,7 @@ def test_an_artifact_is_built_once_then_reused_with_a_word_on_what_it_cost(tmp_p
     built, said_when_built = build(folder, builder, {"seed": 0, "data": "abc"})
     assert (built.folder, built.key, built.reused, built.record) == (folder, "3f2a", False, {"n_rows": 7})
     assert built.seconds >= 0.02 and said_when_built == []
-    assert json.loads((folder / "key.json").read_text()) == {"seed": 0, "data": "abc"}
+    assert identity_in(folder) == {"seed": 0, "data": "abc"}
 
     reused, (sentence,) = build(folder, never)
     assert (reused.reused, reused.record, reused.seconds) == (True, {"n_rows": 7}, built.seconds)
@@ -58,19 +58,24 @@ def test_a_record_that_is_no_json_leaves_the_artifact_incomplete(tmp_path):
     assert not (tmp_path / "key" / "COMPLETE").exists()
 
 
-def test_other_fields_give_another_key_and_the_order_of_fields_does_not():
-    fields = {"seed": 0, "lora": {"rank": 4, "alpha": 8}, "ids": [1, 2]}
-    reordered = {"ids": [1, 2], "lora": {"alpha": 8, "rank": 4}, "seed": 0}
-    assert artifact_key(fields) == artifact_key(reordered)
-    others = [{"seed": 1}, {"lora": {"rank": 8, "alpha": 4}}, {"ids": [2, 1]}, {"new": None}, {"seed": "0"}]
-    assert len({artifact_key(fields | change) for change in [{}, *others]}) == 1 + len(others)
-
-
-def test_artifacts_of_different_keys_are_built_apart(tmp_path):
-    folders = [tmp_path / artifact_key({"seed": seed}) for seed in (0, 1)]
-    artifacts = [build(folder, lambda folder: {"name": folder.name})[0] for folder in folders]
-    assert [artifact.reused for artifact in artifacts] == [False, False]
-    assert artifacts[0].record != artifacts[1].record
+def test_another_librarys_version_is_said_of_a_finished_artifact_and_never_goes_on_with_a_half_built_one(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "key"
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(folder, fail)
+    now = library_versions()
+    monkeypatch.setattr("lessexp.artifacts.library_versions", lambda: now | {"torch": "9.0"})
+    with pytest.raises(
+        LibraryVersionError, match=rf"half-built with torch {re.escape(now['torch'])} \(9.0 is installed"
+    ):
+        build(folder, never)
+    assert (folder / "half").exists()
+    monkeypatch.undo()
+    build(folder, lambda folder: {})
+    assert build(folder, never)[1] == [f"reusing {folder} (built in 0 s)"]
+    monkeypatch.setattr("lessexp.artifacts.library_versions", lambda: now | {"torch": "9.0"})
+    assert f"built in 0 s with torch {now['torch']} (9.0 is installed))" in build(folder, never)[1][0]
 
 
 def build_until_the_other_waits(folder, results):

@@ -16,6 +16,7 @@ from lessexp.stages.shelf import Shelf
 from tests.faults.conftest import place, undisturbed  # noqa: F401  (fixtures)
 from tests.faults.program import SELECTION, selection
 from tests.stages.conftest import SHRUNK
+from tests.stages.test_shelf import Note, runtime_of
 from tests.test_run import places, run_py  # noqa: F401  (a fixture)
 
 
@@ -155,11 +156,12 @@ def test_what_stopped_a_build_is_told_even_if_the_store_then_refuses(tmp_path, m
 
 
 def test_an_artifact_that_was_built_here_alone_is_sent(bucket, tmp_path):
-    Shelf(tmp_path / "one").build("warmup", {"seed": 0}, whole)
+    note, runtime = Note(0, whole), runtime_of(tmp_path / "one")
+    runtime.get(note)
     shelf = Shelf(tmp_path / "one", Mirror(bucket, tmp_path / "one"))
-    assert shelf.build("warmup", {"seed": 0}, whole).reused
+    assert replace(runtime, shelf=shelf).get(note).reused
     other = Shelf(tmp_path / "two", Mirror(bucket, tmp_path / "two"))
-    assert not other.lacks("warmup", {"seed": 0}) and other.lacks("warmup", {"seed": 1})
+    assert not other.lacks(note) and other.lacks(Note(1, whole))
 
 
 @pytest.fixture

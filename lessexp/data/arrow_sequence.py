@@ -1,5 +1,6 @@
 """A sequence that decodes its items when they are asked for, over Arrow data in memory or in a mapped file."""
 
+import hashlib
 import itertools
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,6 +112,14 @@ class ArrowSequence(Sequence[Item], Generic[Item]):
         """One column for all items, decoding nothing else."""
         column = self._storage.table.column(name)
         return column if self._is_whole else column.take(pa.array(self._positions))
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the items' ids and contents in their order, from a column that holds a hash of each."""
+        digest = hashlib.sha256()
+        for example_id, content in zip(self.ids, self.column("content_hash").to_pylist(), strict=True):
+            digest.update(f"{example_id!r} {content}\n".encode())
+        return digest.hexdigest()
 
     @cached_property
     def ids(self) -> list[str]:

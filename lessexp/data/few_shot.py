@@ -4,7 +4,7 @@ The words of a prompt are values of the configuration (``conf/protocol``), here 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lessexp.data.rows import Row, RowError
@@ -33,7 +33,7 @@ class Exercise:
     fields: Mapping[str, str]
     answers: tuple[str, ...]
     content: str
-    where: str
+    where: str = field(compare=False)
 
 
 @dataclass(frozen=True)

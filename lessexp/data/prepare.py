@@ -5,7 +5,8 @@
 <folder>/tokenized/9c41…/tokenized.arrow by that hash, the tokenizer, the chat format and the length
 """
 
-import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,10 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
-import tokenizers
 from transformers import PreTrainedTokenizerBase
 
-from lessexp.artifacts import artifact_key, build_once
+from lessexp.artifacts import build_once
 from lessexp.data.arrow_rows import ROW_SCHEMA, blocks_of, decode_rows, encode_rows, rows_in_memory
 from lessexp.data.arrow_sequence import ArrowSequence, ArrowStorage, open_mapped, write_batches
 from lessexp.data.bad_rows import BadRow, bad_row_table, refuse_if_all_are_bad
@@ -35,8 +35,9 @@ from lessexp.data.tokenized_rows import (
     tokenized_in_memory,
     without_dropped,
 )
+from lessexp.identity import hash_of, identity_of
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _BAD_ROWS = "bad_rows.parquet"
 
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -48,15 +49,13 @@ class Reader:
     """How a model reads rows.
 
     Attributes:
-        tokenizer: the model's.
+        tokenizer: the model's, as it was loaded.
         chat_format: over this tokenizer.
-        chat_format_settings: all else that determines the format.
         max_length: see `lessexp.data.tokenize.tokenize_row`.
     """
 
     tokenizer: PreTrainedTokenizerBase
     chat_format: ChatFormat
-    chat_format_settings: Mapping[str, Any]
     max_length: int
 
     @property
@@ -64,14 +63,21 @@ class Reader:
         """Tokenises one row."""
         return partial(tokenize_row, tokenizer=self.tokenizer, chat_format=self.chat_format, max_length=self.max_length)
 
-    def identity(self) -> dict[str, Any]:
-        """All that determines the tokens of a row."""
-        vocabulary = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        return {
-            "tokenizer": [tokenizers.__version__, vocabulary, self.tokenizer.chat_template, self.tokenizer.eos_token],
-            "chat_format": dict(self.chat_format_settings),
-            "max_length": self.max_length,
-        }
+
+_PLACES = re.compile(r"name_or_path|.*_file|is_local|local_files_only|files_loaded|verbose|deprecation_warnings")
+
+
+@identity_of.register
+def _(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """A tokenizer's serialised form, templates and settings; where it was loaded from is no part of them."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # set by calls
+    settings = {**tokenizer.init_kwargs, **vars(tokenizer)}
+    held = {
+        name: value
+        for name, value in settings.items()
+        if not _PLACES.fullmatch(name) and name not in ("_tokenizer", "init_inputs", "init_kwargs")
+    }
+    return hash_of([type(tokenizer).__name__, backend, json.loads(json.dumps(held, default=repr, sort_keys=True))])
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class Preparation:
             with self.progress("tokenising", len(rows)) as advance:
                 table = pa.Table.from_batches(_counted(batches(), advance))
             return without_dropped(ArrowSequence(ArrowStorage(table, decode_tokenized)))
-        fields = {"format": _FORMAT_VERSION, "rows": rows.key, "reader": reader.identity()}
+        fields = {"format": _FORMAT_VERSION, "rows": rows.key, "reader": identity_of(reader)}
         results = self._kept("tokenized", fields, TOKENIZED_SCHEMA, batches, total=len(rows), decode=decode_tokenized)
         return without_dropped(results)
 
@@ -157,7 +163,7 @@ class Preparation:
                 write_batches(folder / f"{kind}.arrow", schema, _counted(batches(folder), advance))
             return {}
 
-        key = artifact_key(fields)
+        key = hash_of(fields)
         folder = self.folder / kind / key
         build_once(folder, fields, build, announce=lambda text: self.announce(f"pool, {kind}: {text}"))
         return open_mapped(folder / f"{kind}.arrow", decode, key=key)

@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from lessexp.data.row_paths import ROW_FILES, kind_of, labels_of, stem_of
 from lessexp.errors import MissingFileError, UserError
+from lessexp.identity import identity_of
 
 _PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
 TABLES = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}  # what stands between cells: the first that is in the first line
@@ -45,6 +46,11 @@ class Place(str):
         place = super().__new__(cls, text)
         place.file, place.line = str(file), line
         return place
+
+
+@identity_of.register
+def _(_place: Place) -> None:
+    """Where something was read is no part of what was read."""
 
 
 Decoded = Iterator[tuple[Place, Any]]

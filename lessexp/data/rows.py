@@ -218,6 +218,14 @@ def subtask_names(target: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.subtask for row in target))
 
 
+def subtasks_of(example_ids: Iterable[str], target: Iterable[Row] | None) -> tuple[str, ...] | None:
+    """Subtasks of a target's rows in the order of ``example_ids``; ``None`` for a pool's, which has no target."""
+    if target is None:
+        return None
+    subtask_of = {row.example_id: row.subtask for row in target}
+    return tuple(subtask_of[name] for name in example_ids)
+
+
 def fingerprint(rows: Iterable[Row]) -> str:
     """Hash of the rows' content and order: equal exactly when the data are equal."""
     digest = hashlib.sha256()

@@ -49,20 +49,17 @@ class AnswerNLLBenchmark:
 
     def __init__(self, path: Paths, *, limit: int | None, seed: int):
         self.left_out: dict[str, str] = {}
-        self.path = path
-        self.limit = limit
-        self.seed = seed
-
-    def rows(self) -> list[Row]:
-        """The files' rows."""
-        rows = read_rows(files_named(self.path, key="benchmark.path"), is_target=True)
-        return limited(
-            rows,
-            limit=self.limit,
-            seed=self.seed,
+        self._rows = limited(
+            read_rows(files_named(path, key="benchmark.path"), is_target=True),
+            limit=limit,
+            seed=seed,
             subtask_of=lambda row: row.subtask,
             name_of=lambda row: row.example_id,
         )
+
+    def rows(self) -> list[Row]:
+        """The files' rows."""
+        return list(self._rows)
 
     def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
         """The rows as they are: they have no solved examples."""

@@ -3,14 +3,18 @@
 The prompts, the few-shot examples and the metrics are the package's own; the chat format is not used.
 """
 
+import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 from lessexp.data.rows import Row
 from lessexp.errors import UserError
 from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
 from lessexp.evaluation.limit import limited
+from lessexp.files import sha256_of_all
+from lessexp.identity import source_hash
 
 
 class LMEvalError(UserError, RuntimeError):
@@ -56,6 +60,7 @@ class LMEvalBenchmark:
     ):
         self.metric = metric
         self.left_out: dict[str, str] = {}
+        self._include_path = include_path
         self._num_fewshot = num_fewshot
         self._batch_size = batch_size
         self._seed = seed
@@ -84,6 +89,19 @@ class LMEvalBenchmark:
             answer = answer[0] if isinstance(answer, list) else answer
             messages = (("user", str(task.doc_to_text(doc))), ("assistant", str(answer)))
             yield Row(name, f"{name}-{index:06d}", messages, "lm_eval", name)
+
+    @property
+    def identity(self) -> Any:
+        """The package's version, the tasks' files and how they are asked; the questions themselves are rows."""
+        folder = [] if self._include_path is None else sorted(Path(self._include_path).rglob("*.yaml"))
+        settings = [self.metric, self._num_fewshot, self._batch_size, self._seed]
+        return [
+            "lm-eval",
+            importlib.metadata.version("lm_eval"),
+            sha256_of_all(folder),
+            settings,
+            source_hash(type(self)),
+        ]
 
     def rows(self) -> list[Row]:
         """Questions and right answers without solved examples."""

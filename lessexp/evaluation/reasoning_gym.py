@@ -1,5 +1,6 @@
 """Held-out problems of reasoning-gym families, judged by the package's own scorers."""
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ class ReasoningGymBenchmark:
         limit_seed: int,
     ):
         self.left_out: dict[str, str] = {}
+        self.package_version = importlib.metadata.version("reasoning-gym")  # which brings the scorers
         self.families = families
         self.max_new_tokens = max_new_tokens
         self.problems = limited(

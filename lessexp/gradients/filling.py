@@ -2,24 +2,24 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lessexp.artifacts import Order
+from lessexp.artifacts import identity_in, library_versions
 from lessexp.data.tokenize import TokenizedRow
-from lessexp.files import read_json
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.memory import Batches, Features
 from lessexp.interruption import finishing_pieces
 from lessexp.processes import ALONE, Team
-from lessexp.wholeness import COMPLETE, check_whole
+from lessexp.wholeness import COMPLETE, check_whole, read_complete
 
 _SHARDS_IN_FLIGHT = 2  # written in the background while the next is computed; bounds memory
 
@@ -47,48 +47,47 @@ class Donor:
         return self.store.encoded(checkpoint, [self._position[row_hash] for row_hash in row_hashes])
 
 
-def donors_of(order: Order, checkpoint_hashes: Mapping[str, str], *, reader: Mapping[str, Any]) -> list[Donor]:
-    """What `unchecked_donors_of` finds, if it holds what was written.
+def checked(donors: list[Donor]) -> list[Donor]:
+    """The same stores, if they hold what was written.
 
     Raises:
-        DamageError: one of them does not hold what was written.
-        DamagedFileError: what one of them stands for cannot be read.
+        DamageError: one of them does not.
     """
-    found = unchecked_donors_of(order, checkpoint_hashes, reader=reader)
-    for donor in found:
+    for donor in donors:
         check_whole(donor.store.root)
-    return found
+    return donors
 
 
-def unchecked_donors_of(
-    order: Order, checkpoint_hashes: Mapping[str, str], *, reader: Mapping[str, Any]
+def donors_of(
+    folder: Path, identity: Mapping[str, Any], checkpoint_hashes: Mapping[str, str], *, free: Collection[str]
 ) -> list[Donor]:
-    """Finished stores beside the one ordered that differ from it in nothing but their rows and further checkpoints.
+    """Finished stores beside one to be filled that differ from it in nothing but their rows and further checkpoints.
 
-    Checkpoints are compared by their content, not by the settings that they were trained with or the folder that they
-    are read from: the same settings may have been trained twice, and an ordinary run's warm-up may be given by path.
+    Stores that libraries of other versions built give no rows, so that a store never holds those of two versions.
 
     Args:
-        order: of the store to be filled.
+        folder: of the store to be filled.
+        identity: what determines it.
         checkpoint_hashes: its manifest's.
-        reader: the part of its ``warmup`` field that says how the checkpoints read rows; empty if it has no such field.
+        free: fields in which a store may differ; rows and checkpoints are compared by the manifests' hashes.
 
     Raises:
         DamagedFileError: what one of them stands for cannot be read.
     """
     found = []
-    for complete in sorted(order.folder.parent.glob(f"*/{COMPLETE}")):
-        fields = read_json(complete.parent / "key.json")
-        if complete.parent != order.folder and _are_alike(fields, order.fields, reader):
-            store = GradientDatastore.open(complete.parent)
-            if checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
-                found.append(Donor(store))
+    for complete in sorted(folder.parent.glob(f"*/{COMPLETE}")):
+        other = complete.parent
+        if other == folder or _but(identity_in(other), free) != _but(identity, free):
+            continue
+        store = GradientDatastore.open(other)
+        is_current = read_complete(other).get("versions") == library_versions()
+        if is_current and checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
+            found.append(Donor(store))
     return found
 
 
-def _are_alike(fields: Mapping[str, Any], wanted: Mapping[str, Any], reader: Mapping[str, Any]) -> bool:
-    free = {"rows": None, "checkpoints": None, "warmup": None}
-    return {**fields} | free == {**wanted} | free and reader.items() <= fields.get("warmup", {}).items()
+def _but(fields: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in free}
 
 
 class StoreInProgress:

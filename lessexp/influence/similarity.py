@@ -134,7 +134,7 @@ def _check_comparable(pool_store: GradientDatastore, target_store: GradientDatas
             f"{pool_store.root} and {target_store.root} were made at different checkpoints of the same settings; "
             "delete the older of the two folders to build it again"
         )
-    for key in ("warmup", "proxy", "space", "projection"):
+    for key in ("model", "lora", "warmup", "space", "projection"):
         pool_value = pool_store.manifest.provenance.get(key)
         target_value = target_store.manifest.provenance.get(key)
         if pool_value != target_value:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -27,6 +28,7 @@ from lessexp.files import sha256_of, user_path
 from lessexp.models.foreign_code import refuse_foreign_code, weights_in_pickles
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_FILES_OF_WEIGHTS = {"config.json", "generation_config.json", "model.safetensors.index.json"}
 _FILES_OF_A_MODEL = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 
@@ -212,10 +214,21 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str, key: 
     return folder
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """Hash of every file that makes the model: equal exactly when config, weights and tokenizer are equal."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model", ".jinja"} or file.name in {"merges.txt", "vocab.txt"}:
-            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class Weights:
+    """The weights in a model folder and the settings they are loaded with.
+
+    Attributes:
+        folder: of the model.
+    """
+
+    folder: Path
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of the files that are loaded; what else lies beside them, notes or a tokenizer, is no part of it."""
+        digest = hashlib.sha256()
+        for file in sorted(self.folder.iterdir()):
+            if file.suffix == ".safetensors" or file.name in _FILES_OF_WEIGHTS:
+                digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+        return digest.hexdigest()

@@ -1,11 +1,13 @@
 """A proxy's factors after alignment, chosen by how well they keep influence on rows held out."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from omegaconf import DictConfig
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lessexp.data.arrow_sequence import ArrowSequence
@@ -15,13 +17,14 @@ from lessexp.gradients.per_example import GradientFeatures
 from lessexp.gradients.projection import SparseSignProjector
 from lessexp.gradients.spaces import equivalent
 from lessexp.models.causal_lm import load_causal_lm
-from lessexp.proxies.alignment_module import Alignment, align
-from lessexp.proxies.compression import Compression, replace_layers
+from lessexp.proxies.alignment import FactorGradients, alignment_flops
+from lessexp.proxies.alignment_module import Alignment, AlignmentSettings, align
+from lessexp.proxies.compression import Compression, LayerReport, replace_layers
 from lessexp.proxies.factors import ProxyError
 from lessexp.reports.agreement import spearman
-from lessexp.stages.configuration import instantiate
-from lessexp.stages.model_in_use import ModelInUse
+from lessexp.stages.cost import training_flops
 from lessexp.stages.progress import say
+from lessexp.stages.runtime import Runtime
 
 
 def influence_among(
@@ -56,51 +59,97 @@ def fidelity_to(target: nn.Module, influence: Callable[[nn.Module], Tensor]) -> 
     return fidelity
 
 
+@dataclass(frozen=True)
+class AlignmentSetup:
+    """How factors are aligned.
+
+    Attributes:
+        factor_gradients: see `lessexp.proxies.alignment_module.Alignment`.
+        settings: see there.
+        n_held_out: rows whose influence on each other is measured; the rest are trained on.
+        proj_dim: of the gradients behind that.
+        seed: of row orders and of the projection.
+    """
+
+    factor_gradients: FactorGradients
+    settings: AlignmentSettings
+    n_held_out: int
+    proj_dim: int
+    seed: int
+
+    def flops(self, n_parameters: int, layers: Sequence[LayerReport], lengths: Int[np.ndarray, " n_rows"]) -> float:
+        """Estimated arithmetic.
+
+        Args:
+            n_parameters: of the whole model.
+            layers: of the proxy.
+            lengths: tokens of each row, those held out first.
+        """
+        settings = self.settings
+        n_by_layer = {one: one.out_features * one.in_features for one in layers if one.rank is not None}
+        n_aligned, n_gone = sum(n_by_layer.values()), sum(int(n * one.sparsity) for one, n in n_by_layer.items())
+        steps = alignment_flops(
+            self.factor_gradients,
+            n_target=n_parameters,
+            n_proxy=n_parameters - n_gone,
+            n_aligned=n_aligned,
+            n_factors=n_aligned - n_gone,
+            n_tokens=settings.epochs * int(lengths[self.n_held_out :].sum()),
+        )
+        n_steps = settings.epochs * math.ceil((len(lengths) - self.n_held_out) / settings.batch_size)
+        n_measured = 2 + math.ceil(n_steps / settings.check_every)  # of the target and, before any step, of the proxy
+        n_tokens = int(lengths[: self.n_held_out].sum())
+        return steps + n_measured * (training_flops(n_parameters, n_tokens) + 2 * n_aligned * n_tokens)
+
+
 def aligned(
-    cfg: DictConfig,
+    setup: AlignmentSetup,
     made: Compression,
     target: nn.Module,
+    folder: Path,
     rows: ArrowSequence[TokenizedRow],
     *,
     layers: Sequence[str],
-    model: ModelInUse,
-    log_folder: Path,
+    pad_token_id: int,
+    runtime: Runtime,
 ) -> tuple[Compression, list[tuple[int, float]]]:
     """Align factors, and say what influence was kept before, meanwhile and after.
 
     Args:
-        cfg: the ``alignment`` node.
+        setup: how.
         made: the factors to start from.
         target: the whole model, loaded.
-        rows: the first ``n_held_out`` are held out, alignment reads the rest.
+        folder: of the whole model, which is loaded once more in float32.
+        rows: those that are held out, then those to train on.
         layers: ends of the names of the layers whose gradients are compared.
-        model: the whole model, to be loaded once more in float32.
-        log_folder: what Lightning may write to.
+        pad_token_id: fills the ends of short rows.
+        runtime: where and how.
 
     Returns:
         The factors of the highest fidelity, and (step, fidelity) of every measurement.
     """
-    proxy = replace_layers(load_causal_lm(model.folder, dtype="float32", device=model.device), made.factors)
-    held_out, rest = list(rows[: cfg.n_held_out]), list(rows[cfg.n_held_out :])
+    device = runtime.device
+    proxy = replace_layers(load_causal_lm(folder, dtype="float32", device=device), made.factors)
+    held_out, rest = list(rows[: setup.n_held_out]), list(rows[setup.n_held_out :])
 
     def influence(some: nn.Module) -> Tensor:
-        return influence_among(some, held_out, layers=layers, proj_dim=cfg.proj_dim, seed=cfg.seed, device=model.device)
+        return influence_among(some, held_out, layers=layers, proj_dim=setup.proj_dim, seed=setup.seed, device=device)
 
     module = Alignment(
         target,
         proxy,
-        instantiate(cfg.settings),
-        factor_gradients=instantiate(cfg.factor_gradients),
+        setup.settings,
+        factor_gradients=setup.factor_gradients,
         fidelity=fidelity_to(target, influence),
     )
     best = align(
         module,
         rest,
-        pad_token_id=model.tokenizer.pad_token_id,
-        seed=cfg.seed,
-        device=model.device,
+        pad_token_id=pad_token_id,
+        seed=setup.seed,
+        device=device,
         loggers=[],
-        log_folder=log_folder,
+        log_folder=runtime.log_folder,
     )
     step, fidelity = max(module.history, key=lambda measured: measured[1])
     say(

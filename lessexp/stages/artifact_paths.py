@@ -1,9 +1,11 @@
 """Where the artifacts of a run lie, told to its configuration."""
 
-from typing import Any
+from collections.abc import Sequence
 
+from lessexp.artifacts import Artifact
 from lessexp.stages.configuration import missing_keys_named
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.warmup_checkpoints import GivenCheckpoints
 
 
 @missing_keys_named()
@@ -14,27 +16,21 @@ def set_artifact_paths(experiment: Experiment) -> None:
         ExperimentError: a setting is missing.
     """
     cfg = experiment.cfg
+    if cfg.warmup.path:
+        cfg.paths.warmup = cfg.warmup.path
     for stage in cfg.selector.stages:
-        for kind, fields in _built_by(stage, experiment).items():
-            cfg.paths[kind] = str(experiment.shelf.folder(kind, fields))
-    if cfg.warmup.importer is None:
-        cfg.paths.warmup = cfg.warmup.path or cfg.paths.warmup
+        for artifact in _built_by(stage, experiment):
+            cfg.paths[artifact.kind] = str(experiment.shelf.folder(artifact))
 
 
-def _built_by(stage: str, experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """All that determines each artifact that a stage builds, by kind."""
+def _built_by(stage: str, experiment: Experiment) -> Sequence[Artifact]:
+    """The artifacts of a stage to which a configuration may refer."""
     match stage:
         case "warmup":
-            return {"warmup": experiment.warmup_fields}
+            return [] if isinstance(experiment.warmup, GivenCheckpoints) else [experiment.warmup]
         case "gradients":
-            return {
-                "pool_gradients": experiment.pool_gradient_fields(experiment.stores[0]),
-                "target_gradients": experiment.target_gradient_fields(experiment.stores[0]),
-            }
+            return [experiment.pool_gradients[0], experiment.target_gradients[0]]
         case "representations":
-            return {
-                "pool_representations": experiment.pool_representation_fields,
-                "target_representations": experiment.target_representation_fields,
-            }
+            return list(experiment.representations.values())
         case _:
-            return {}
+            return []

@@ -1,8 +1,8 @@
 """From configuration nodes to plain values and objects."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import hydra.utils
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationKeyError, MissingMandatoryValue
 
 from lessexp.errors import ExperimentError, UserError
+from lessexp.identity import identity_of
 from lessexp.models.lora import LoraSettings
 from lessexp.training.module import TrainingSettings
 
@@ -72,6 +73,45 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
         ) from None
 
 
+@dataclass(frozen=True)
+class Configured:
+    """An option as an artifact's field: what is to be made, by its name and its arguments.
+
+    Attributes:
+        settings: resolved, with ``_target_``.
+        budgets: arguments that alter no number.
+    """
+
+    settings: Mapping[str, Any]
+    budgets: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, node: DictConfig, *, budgets: Collection[str] = ()) -> "Configured":
+        """A node of the configuration; ``budgets`` names arguments that alter no number."""
+        settings = plain(node)
+        return cls(settings, {name: settings.pop(name) for name in budgets if name in settings})
+
+    @property
+    def identity(self) -> Any:
+        """The settings, and the source of code that comes from elsewhere."""
+        return _with_sources(self.settings)
+
+    def make(self, *args: Any, **kwargs: Any) -> Any:
+        """What the option makes; see `instantiate`."""
+        return instantiate(OmegaConf.create({**self.settings, **self.budgets}), *args, **kwargs)
+
+
+def _with_sources(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_with_sources(one) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    found = {name: _with_sources(value) for name, value in settings.items()}
+    if "_target_" in found:
+        found["_target_"] = identity_of(hydra.utils.get_object(settings["_target_"]))
+    return found
+
+
 def error_place(node: DictConfig | ListConfig) -> str:
     """Where a node stands in the configuration."""
     return node._get_full_key(None) or "the configuration"
@@ -90,22 +130,16 @@ def training_settings(node: DictConfig) -> TrainingSettings:
 def _settings(kind: type[Settings], node: DictConfig) -> Settings:
     """Settings in their types; ``lora.dropout=0`` is as good as 0.0."""
     values = plain(node)
-    for field in fields(kind):
-        if field.type is float:
-            values[field.name] = float(values[field.name])
-        elif field.type == tuple[float, float]:
-            values[field.name] = tuple(map(float, values[field.name]))
-        elif field.type == tuple[str, ...]:
-            values[field.name] = tuple(values[field.name])
+    for one in fields(kind):
+        if one.type is float:
+            values[one.name] = float(values[one.name])
+        elif one.type == tuple[float, float]:
+            values[one.name] = tuple(map(float, values[one.name]))
+        elif one.type == tuple[str, ...]:
+            values[one.name] = tuple(values[one.name])
     return kind(**values)
 
 
-def training_fields(cfg: DictConfig, node: DictConfig, *, n_processes: int) -> dict[str, Any]:
-    """All that determines such a training besides model and rows."""
-    return {
-        "training": plain(node),
-        "seed": cfg.seed,
-        # Dropout draws its numbers micro-batch by micro-batch, in each process.
-        "micro_batch_size": cfg.micro_batch_size if cfg.lora.dropout else None,
-        **({"processes": n_processes} if cfg.lora.dropout and n_processes > 1 else {}),
-    }
+def dropout_draws(cfg: DictConfig, *, n_processes: int) -> tuple[int, int] | None:
+    """Size of micro-batches and number of processes, if dropout draws its numbers by them; else ``None``."""
+    return (cfg.micro_batch_size, n_processes) if cfg.lora.dropout else None

@@ -1,83 +1,24 @@
 """evaluate: base and tuned model on held-out rows of the target.
 
-What the base model answers is an artifact: all runs that judge the same model by the same rows share it.
+What a model answers is an artifact: all runs that judge the same model by the same rows share it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from lessexp.artifacts import Artifact
-from lessexp.data.rows import Row, fingerprint, read_rows
-from lessexp.data.tokenize import lengths_of
-from lessexp.evaluation.answer_nll import ANSWER_NLL, answer_nll
-from lessexp.evaluation.base import Advance, Examinee
+from lessexp.data.rows import Row, read_rows
+from lessexp.evaluation.answer_nll import ANSWER_NLL
 from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
-from lessexp.files import write_json, written_whole
-from lessexp.stages.configuration import plain
-from lessexp.stages.cost import forward_flops
+from lessexp.files import written_whole
+from lessexp.identity import Hashed
+from lessexp.stages.answers import Answers, Tuned, read_answers
 from lessexp.stages.experiment import Experiment
-from lessexp.stages.progress import progress_bar, say
-
-Scores = Mapping[str, Mapping[str, float]]
-"""Values of the rows by metric, then by example id."""
-
-
-_ANSWERS = "answers.json"
-
-
-def _examine(
-    experiment: Experiment, model: nn.Module, rows: Sequence[Row], advance: Advance
-) -> tuple[Scores, list[dict[str, Any]]]:
-    """Scores, and the predictions as they are written to files."""
-    examinee = Examinee(
-        model=model,
-        tokenizer=experiment.model.tokenizer,
-        chat_format=experiment.model.chat_format,
-        max_length=experiment.cfg.evaluation.max_length,
-        tokens_per_batch=experiment.cfg.evaluation.tokens_per_batch,
-        advance=advance,
-    )
-    scores: dict[str, dict[str, float]] = {ANSWER_NLL: answer_nll(examinee, rows)}
-    predictions = experiment.benchmark.judge(examinee, rows)
-    for prediction in predictions:
-        by_metric = {experiment.benchmark.metric: prediction.score, **prediction.further_scores}
-        for metric, score in by_metric.items():
-            scores.setdefault(metric, {})[prediction.example_id] = score
-    return scores, [asdict(prediction) for prediction in predictions]
-
-
-def _base_fields(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
-    """All that determines what the base model answers."""
-    cfg = experiment.cfg
-    return {
-        "format": 1,
-        "model": experiment.model.identity,
-        "chat_format": plain(cfg.chat_format),
-        "max_length": cfg.evaluation.max_length,
-        "benchmark": plain(cfg.benchmark),
-        "rows": fingerprint(rows),
-    }
-
-
-def _base_answers(
-    experiment: Experiment, model: nn.Module, rows: Sequence[Row], advance: Advance, flops: float
-) -> Artifact:
-    """Ask the base model, or take what it answered before."""
-
-    def build(folder: Path) -> dict[str, Any]:
-        # Before training the model that is tuned is the base model; a fresh adapter changes nothing.
-        scores, predictions = _examine(experiment, model, rows, advance)
-        write_json(folder / _ANSWERS, {"scores": scores, "predictions": predictions})
-        return {"n_rows": len(rows), "flops": flops}
-
-    return experiment.shelf.build("base_answers", _base_fields(experiment, rows), build)
+from lessexp.stages.progress import say
 
 
 def _summaries(
@@ -135,21 +76,21 @@ def run(experiment: Experiment) -> dict[str, Any]:
             f"{n_shortened} of {len(rows)} test rows have fewer solved examples, "
             f"to fit evaluation.max_length={cfg.evaluation.max_length}"
         )
-    model = experiment.tuning.base(experiment.model, seed=cfg.seed)
-    tokenized, _ = experiment.tokenized_benchmark_rows
-    passes = 1 if experiment.benchmark.metric is None else 2
-    flops = forward_flops(model.num_parameters(), passes * int(lengths_of(tokenized).sum()))
-    with progress_bar("evaluation of the base model", total=passes * len(rows)) as advance:
-        base = _base_answers(experiment, model, rows, advance, flops)
-    answers = {"base": json.loads((base.folder / _ANSWERS).read_text(encoding="utf-8"))}
-    model = experiment.tuning.tuned(model, experiment.model, experiment.tuned_folder)
-    with progress_bar("evaluation of the tuned model", total=passes * len(rows)) as advance:
-        scores, predictions = _examine(experiment, model, rows, advance)
-    answers["tuned"] = {"scores": scores, "predictions": predictions}
+    asked = Answers(
+        model=experiment.model.model,
+        tuned=None,
+        reader=experiment.reader_of(experiment.model, max_length=cfg.evaluation.max_length),
+        benchmark=Hashed(experiment.benchmark),
+        rows=Hashed(rows),
+    )
+    tuned = Tuned(experiment.tuning, experiment.tuned_folder)
+    built = {one.kind: experiment.runtime.get(one) for one in (asked, replace(asked, tuned=tuned))}
+    answers = {kind.removesuffix("_answers"): read_answers(one.folder) for kind, one in built.items()}
+    scores = answers["tuned"][0]
     path = experiment.run_folder / "predictions.jsonl"
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        for name, given in answers.items():
-            for prediction in given["predictions"]:
+        for name, (_, predictions) in answers.items():
+            for prediction in predictions:
                 file.write(json.dumps({"model": name, **prediction}, ensure_ascii=False) + "\n")
     return {
         "held_out": is_held_out(rows, experiment.target),
@@ -157,7 +98,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "n_shortened": n_shortened,
         "metrics": {
             metric: _summaries(
-                {name: given["scores"][metric] for name, given in answers.items()},
+                {name: found[metric] for name, (found, _) in answers.items()},
                 rows,
                 settings=cfg.evaluation.bootstrap,
                 seed=cfg.seed,
@@ -168,6 +109,5 @@ def run(experiment: Experiment) -> dict[str, Any]:
             metric: metric != ANSWER_NLL and experiment.benchmark.higher_is_better(metric) for metric in scores
         },
         "n_rows": len(rows),
-        "flops": flops,
-        "artifacts": {"base_answers": base},
+        "artifacts": built,
     }

@@ -4,10 +4,8 @@ Stages share nothing in memory but this: each reads what it needs from here and 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from hydra.utils import get_object
@@ -15,32 +13,34 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
 from lessexp.data.arrow_sequence import ArrowSequence
-from lessexp.data.pool import sampled
-from lessexp.data.rows import Row, fingerprint
-from lessexp.data.tokenize import Dropped, TokenizedRow
+from lessexp.data.pool import drawn, sampled
+from lessexp.data.prepare import Reader
+from lessexp.data.rows import Row, fingerprint, subtasks_of
+from lessexp.data.tokenize import Dropped, TokenizedRow, sort_by_length
 from lessexp.evaluation.base import Benchmark
-from lessexp.gradients.manifest import FORMAT_VERSION
 from lessexp.gradients.spaces import adapter
-from lessexp.models.source import model_folder
+from lessexp.models.source import Weights, model_folder
 from lessexp.processes import ALONE, Team, device_of
 from lessexp.selection.top_k import budget
 from lessexp.settings.validation import validate
-from lessexp.stages.checkpoints import chosen_checkpoint_fields, given_checkpoint_fields
 from lessexp.stages.configuration import (
+    Configured,
     error_place,
     instantiate,
     lora_settings,
     missing_keys_named,
-    plain,
-    training_fields,
 )
 from lessexp.stages.finished import settings_key
-from lessexp.stages.model_in_use import ModelInUse
-from lessexp.stages.preparation import preparation, reader_of
-from lessexp.stages.proxy_in_use import NO_PROXY, ProxyInUse
+from lessexp.stages.gradient_store import GradientStore
+from lessexp.stages.model_in_use import Model, ModelInUse
+from lessexp.stages.preparation import preparation
+from lessexp.stages.proxy_in_use import ProxyInUse
+from lessexp.stages.representation_store import RepresentationStore
+from lessexp.stages.runtime import Runtime
 from lessexp.stages.shelf import shelf_of
 from lessexp.stages.store_settings import StoreSettings, store_settings
 from lessexp.stages.tuning import Tuning
+from lessexp.stages.warmup_checkpoints import Checkpoints, checkpoints_of
 from lessexp.training.imports import ImportedWarmup
 from lessexp.training.trainer import Engine
 
@@ -71,23 +71,31 @@ class Experiment:
         self.loggers: Sequence[Logger] = ()  # of the stage that is running
         self.team = team  # in a stage of the leader's, the leader alone
         self.n_processes = team.size
-        self.tuning: Tuning = instantiate(cfg.finetune.tuning)
+        self.tuning: Tuning = instantiate(cfg.finetune.tuning, lora_settings(cfg))
 
     @property
-    def engine(self) -> Engine:
-        """Where and how the stage that is running trains."""
+    def runtime(self) -> Runtime:
+        """Where and how the stage that is running builds its artifacts."""
         trainer = self.cfg.trainer
-        return Engine(self.device, self.team, trainer.strategy, trainer.activation_checkpointing)
+        return Runtime(
+            shelf=self.shelf,
+            engine=Engine(self.device, self.team, trainer.strategy, trainer.activation_checkpointing),
+            loggers=self.loggers,
+            log_folder=self.run_folder,
+            micro_batch_size=self.cfg.micro_batch_size,
+            tokens_per_batch=self.cfg.gradients.tokens_per_batch,
+            evaluation_tokens_per_batch=self.cfg.evaluation.tokens_per_batch,
+            rows_per_shard=self.cfg.datastore.rows_per_shard,
+        )
 
     def _model(self, node: DictConfig) -> ModelInUse:
         source = instantiate(node.source)
         folder = model_folder(path=node.path, source=source, cache_dir=self.cfg.cache_dir, key=error_place(node))
         return ModelInUse(
-            node,
-            folder,
-            lora_settings(self.cfg),
-            self.device,
-            instantiate(self.cfg.chat_format, _partial_=True),
+            model=Model(Weights(folder), node.dtype, node.quantization),
+            lora=lora_settings(self.cfg),
+            chat_format_settings=Configured.of(self.cfg.chat_format),
+            runtime=lambda: self.runtime,
         )
 
     @cached_property
@@ -98,13 +106,17 @@ class Experiment:
     @cached_property
     def selection_model(self) -> ModelInUse:
         """The model whose gradients or representations select."""
-        return replace(self.proxy.model, proxy_steps=self.proxy.steps)
+        return self.proxy.model
 
     @cached_property
     def proxy(self) -> ProxyInUse:
         """The stand-in for the selection model, if one is asked for."""
-        whole = self._model(self.cfg.selection_model)
-        return ProxyInUse(self.cfg, whole, lambda: self.tokenized_pool, self.shelf.build)
+        return ProxyInUse(self.cfg, self.whole_selection_model, lambda: self.tokenized_pool)
+
+    @cached_property
+    def whole_selection_model(self) -> ModelInUse:
+        """The selection model without a proxy; it reads rows as its proxy does."""
+        return self._model(self.cfg.selection_model)
 
     @property
     def has_space_of_its_own(self) -> bool:
@@ -114,7 +126,7 @@ class Experiment:
     @property
     def warmup_model(self) -> ModelInUse:
         """The model whose warm-up gives the adapter: the selection model, or what its proxy stands for."""
-        return self.proxy.model if self.proxy.takes_targets_adapter else self.selection_model
+        return self.whole_selection_model if self.proxy.takes_targets_adapter else self.selection_model
 
     @cached_property
     def pool_read(self) -> tuple[ArrowSequence[Row], pa.Table]:
@@ -148,13 +160,16 @@ class Experiment:
     def _tokenize(
         self, rows: Sequence[Row], model: ModelInUse, max_length: int
     ) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
-        reader = reader_of(model.tokenizer, model.chat_format, self.cfg, max_length=max_length)
-        return self.preparation.tokenized(rows, reader)
+        return self.preparation.tokenized(rows, self.reader_of(model, max_length=max_length))
+
+    def reader_of(self, model: ModelInUse, *, max_length: int) -> Reader:
+        """How a model reads rows, the first ``max_length`` tokens of each."""
+        return Reader(model.tokenizer, model.chat_format, max_length)
 
     @cached_property
     def tokenized_target(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
         """The target as the selection model reads it, and the rows it cannot learn from."""
-        return self._tokenize(self.target, self.selection_model, self.cfg.target_max_length)
+        return self._tokenize(self.target, self.whole_selection_model, self.cfg.target_max_length)
 
     @cached_property
     def tokenized_benchmark_rows(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
@@ -163,13 +178,13 @@ class Experiment:
 
     @cached_property
     def _pool_read_by_selection_model(self) -> tuple[ArrowSequence[TokenizedRow], list[Dropped]]:
-        return self.tokenize(self.pool, self.selection_model)
+        return self.tokenize(self.pool, self.whole_selection_model)
 
     @cached_property
     def unusable(self) -> dict[str, str]:
         """Reason by id, for pool rows in which the selecting or the trained model finds nothing to learn."""
         dropped = list(self._pool_read_by_selection_model[1])
-        if self.model.folder != self.selection_model.folder:
+        if self.model.model.weights != self.whole_selection_model.model.weights:
             dropped += self.tokenize(self.pool, self.model)[1]
         return {row.example_id: row.reason for row in dropped}
 
@@ -188,10 +203,6 @@ class Experiment:
             return rows
         return rows.select([place for place, name in enumerate(rows.ids) if name not in self.unusable])
 
-    @cached_property
-    def _pool_fingerprint(self) -> str:
-        return fingerprint(self.usable_pool)
-
     @property
     def tuned_folder(self) -> Path:
         """What final training leaves in the run folder."""
@@ -201,7 +212,7 @@ class Experiment:
     def data_fingerprints(self) -> dict[str, str]:
         """Hashes of what the run read: the rows it could choose from, those it aimed at, those that judged it."""
         judged_by = {"test rows": fingerprint(self.benchmark_rows)} if "evaluate" in self.cfg.selector.stages else {}
-        return {"usable pool": self._pool_fingerprint, "target": fingerprint(self.target)} | judged_by
+        return {"usable pool": fingerprint(self.usable_pool), "target": fingerprint(self.target)} | judged_by
 
     @property
     def n_warmup(self) -> int:
@@ -214,87 +225,74 @@ class Experiment:
         return min(budget(self.cfg.selector.fraction, len(self.pool)), len(self.usable_pool))
 
     @cached_property
-    def warmup_fields(self) -> dict[str, Any]:
-        """All that determines the warm-up checkpoints and how they read rows."""
-        if self.imported_warmup:
-            checkpoints = self.imported_warmup.fields
-        elif self.cfg.warmup.path:
-            checkpoints = given_checkpoint_fields(Path(self.cfg.warmup.path))
-        else:
-            checkpoints = self._checkpoints_to_train
-        return self.warmup_reader_fields | checkpoints
-
-    @property
-    def warmup_reader_fields(self) -> dict[str, Any]:
-        """All that determines how the warm-up checkpoints read rows, whichever they are."""
-        reader = self._reader_fields | ({"proxy": NO_PROXY} if self.proxy.takes_targets_adapter else {})
-        return {"format": 1, "lora": plain(self.cfg.lora)} | reader
-
-    @cached_property
     def imported_warmup(self) -> ImportedWarmup | None:
         """The checkpoints of another trainer, if they take the place of a warm-up."""
         return instantiate(self.cfg.warmup.importer) if self.cfg.warmup.importer else None
 
-    @property
-    def _reader_fields(self) -> dict[str, Any]:
-        """The selection model, and how it reads rows."""
-        return {
-            "model": self.selection_model.identity,
-            "proxy": self.proxy.fields,
-            "chat_format": plain(self.cfg.chat_format),
-            "max_length": self.cfg.max_length,
-        }
-
-    @property
-    def _checkpoints_to_train(self) -> dict[str, Any]:
-        return {
-            "fraction": self.cfg.warmup.fraction,
-            "pool": self._pool_fingerprint,
-            **training_fields(self.cfg, self.cfg.warmup.training, n_processes=self.n_processes),
-        }
+    @cached_property
+    def warmup(self) -> Checkpoints:
+        """The checkpoints at which gradients are taken."""
+        return checkpoints_of(
+            self.cfg,
+            self.warmup_model,
+            imported=self.imported_warmup,
+            share=lambda: drawn(self.tokenized_pool, n_rows=self.n_warmup, seed=self.cfg.seed, purpose="warmup share"),
+            n_processes=self.n_processes,
+        )
 
     @cached_property
     def stores(self) -> list[StoreSettings]:
         """How gradients are stored: the run's own way first, then those that the same pass fills for later runs."""
         return store_settings(self.cfg)
 
-    def _gradient_fields(self, direction: DictConfig, rows: str, store: StoreSettings) -> dict[str, Any]:
-        return {
-            "format": FORMAT_VERSION,
-            "warmup": self.warmup_fields,
-            **({"proxy": self.proxy.fields} if self.proxy.takes_targets_adapter else {}),
-            **({"space": plain(self.cfg.space)} if self.has_space_of_its_own else {}),
-            **chosen_checkpoint_fields(self.cfg),
-            "direction": plain(direction),
-            "projection": store.projection_fields,
-            "dtype": store.dtype,
-            "rows": rows,
-        }
+    @cached_property
+    def pool_gradients(self) -> list[GradientStore]:
+        """The pool's stores, the run's own first."""
+        return self._gradient_stores(self.cfg.gradients.direction, self.tokenized_pool, None)
 
-    def pool_gradient_fields(self, store: StoreSettings) -> dict[str, Any]:
-        """All that determines a gradient store of the pool."""
-        return self._gradient_fields(self.cfg.gradients.direction, self._pool_fingerprint, store)
+    @cached_property
+    def target_gradients(self) -> list[GradientStore]:
+        """The target's stores, the run's own first."""
+        rows, _ = self.tokenized_target
+        return self._gradient_stores(self.cfg.gradients.target_direction, rows, self.target)
 
-    def target_gradient_fields(self, store: StoreSettings) -> dict[str, Any]:
-        """All that determines a gradient store of the target."""
-        fields = self._gradient_fields(self.cfg.gradients.target_direction, fingerprint(self.target), store)
-        return fields | self._target_length
+    def _gradient_stores(
+        self, direction: DictConfig, rows: ArrowSequence[TokenizedRow], target: Sequence[Row] | None
+    ) -> list[GradientStore]:
+        chosen, model, rows = self.cfg.warmup.checkpoints, self.selection_model, sort_by_length(rows)
+        return [
+            GradientStore(
+                model=model.model,
+                lora=model.lora,
+                warmup=self.warmup,
+                epochs=None if chosen is None else tuple(sorted(chosen)),
+                space=Configured.of(self.cfg.space),
+                direction=Configured.of(direction),
+                projection=Configured.of(store.projection),
+                dtype=store.dtype,
+                rows=rows,
+                subtasks=subtasks_of(rows.ids, target),
+                pad_token_id=model.tokenizer.pad_token_id,
+            )
+            for store in self.stores
+        ]
 
-    @property
-    def _target_length(self) -> dict[str, int]:
-        return {"max_length": self.cfg.target_max_length}
-
-    def _representation_fields(self, rows: str) -> dict[str, Any]:
-        settings = self.cfg.selector.representations
-        features = {"features": plain(settings.features), "dtype": settings.dtype, "rows": rows}
-        return {"format": FORMAT_VERSION} | self._reader_fields | features
-
-    @property
-    def pool_representation_fields(self) -> dict[str, Any]:
-        """All that determines a store of the pool's representations: no seed, no adapter and no warm-up."""
-        return self._representation_fields(self._pool_fingerprint)
-
-    @property
-    def target_representation_fields(self) -> dict[str, Any]:
-        """All that determines a store of the target's representations."""
-        return self._representation_fields(fingerprint(self.target)) | self._target_length
+    @cached_property
+    def representations(self) -> dict[str, RepresentationStore]:
+        """The stores of representations that the selector reads, by side."""
+        settings, model = self.cfg.selector.representations, self.selection_model
+        target, _ = self.tokenized_target
+        sides = {"pool": (self.tokenized_pool, None), "target": (target, self.target)}
+        stores = {}
+        for side in settings.rows_of:
+            rows, target = sides[side]
+            rows = sort_by_length(rows)
+            stores[side] = RepresentationStore(
+                model=model.model,
+                features=Configured.of(settings.features),
+                dtype=settings.dtype,
+                rows=rows,
+                subtasks=subtasks_of(rows.ids, target),
+                pad_token_id=model.tokenizer.pad_token_id,
+            )
+        return stores

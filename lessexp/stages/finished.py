@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lessexp.artifacts import artifact_key
+from lessexp.identity import hash_of
 from lessexp.reports.results import RESULTS_FILE, read_results
 from lessexp.stages.configuration import ExperimentError
 
@@ -14,7 +14,7 @@ _ALTERS_NO_RESULT = ("paths", "resume", "device", "trainer", "logger", "artifact
 def settings_key(cfg: DictConfig) -> str:
     """Hash of all settings that may alter a run's results, so that two runs can be told to be the same."""
     settings = OmegaConf.to_container(cfg)  # references as they are written; what they refer to is in it too
-    return artifact_key({name: value for name, value in settings.items() if name not in _ALTERS_NO_RESULT})
+    return hash_of({name: value for name, value in settings.items() if name not in _ALTERS_NO_RESULT})
 
 
 def is_finished(cfg: DictConfig, run_folder: Path) -> bool:

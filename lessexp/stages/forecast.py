@@ -13,30 +13,31 @@ Existing artifacts, and rows copied from them, cost nothing. Answers that models
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 
-from lessexp.artifacts import Order
+from lessexp.artifacts import Artifact
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.errors import UserError
 from lessexp.gradients.codecs import encode
-from lessexp.gradients.filling import Donor, tokens_to_compute, unchecked_donors_of
+from lessexp.gradients.filling import Donor, tokens_to_compute
 from lessexp.gradients.memory import COPIES_OF_LOGITS
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.shape import ModelShape, shape_of
 from lessexp.reports.tables import with_unit
-from lessexp.stages.checkpoints import hashes_of_finished_checkpoints, n_checkpoints
+from lessexp.stages.checkpoints import n_checkpoints
 from lessexp.stages.configuration import ExperimentError, lora_settings
 from lessexp.stages.cost import bytes_in, forward_flops, training_flops
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.gradient_store import GradientStore
 from lessexp.stages.progress import say
+from lessexp.stages.warmup_checkpoints import GivenCheckpoints, TrainedCheckpoints, checkpoint_hashes
 from lessexp.wholeness import COMPLETE, read_complete
 
 _SHARE_OF_PRODUCTS = 0.5  # of the speed of bare matrix products that a model reaches
@@ -83,8 +84,8 @@ class Forecaster:
     def shapes(self) -> dict[str, ModelShape]:
         """Of the selecting and the trained model; a proxy counts as the model that it stands for."""
         lora = lora_settings(self.cfg)
-        models = {"selection": self.experiment.proxy.model, "trained": self.experiment.model}
-        return {name: shape_of(model.folder, lora, dtype=model.cfg.dtype) for name, model in models.items()}
+        models = {"selection": self.experiment.whole_selection_model, "trained": self.experiment.model}
+        return {name: shape_of(model.folder, lora, dtype=model.model.dtype) for name, model in models.items()}
 
     def forecast(self) -> Forecast:
         """For all stages together."""
@@ -99,8 +100,8 @@ class Forecaster:
 
     def _parts(self) -> Iterator[tuple[float, int]]:
         """FLOP and bytes of each thing that is to be made."""
-        if "warmup" in self._stages and self.experiment.shelf.lacks("warmup", self.experiment.warmup_fields):
-            yield self._warmup()
+        if "warmup" in self._stages:
+            yield from self._warmup()
         if "proxy" in self._stages:
             yield from self._proxy()
         if "gradients" in self._stages:
@@ -114,77 +115,61 @@ class Forecaster:
             n_passes = 2 * (1 if self.experiment.benchmark.metric is None else 2)  # of the base and the tuned model
             yield forward_flops(self.shapes["trained"].n_adapted_parameters, n_passes * _n_tokens(rows)), 0
 
-    def _warmup(self) -> tuple[float, int]:
-        if self.cfg.warmup.path:  # given, or converted
-            return 0.0, 0
-        shape, epochs = self.shapes["selection"], self.cfg.warmup.training.epochs
-        n_tokens = self.cfg.warmup.fraction * _n_tokens(self.experiment.tokenized_pool) * epochs
+    def _warmup(self) -> Iterator[tuple[float, int]]:
+        warmup = self.experiment.warmup
+        if not isinstance(warmup, TrainedCheckpoints) or not self.experiment.shelf.lacks(warmup):
+            return
+        shape, epochs = self.shapes["selection"], warmup.training.epochs
         n_bytes = epochs * _BYTES_OF_STATE * shape.n_adapter_parameters
-        return (
-            training_flops(shape.n_adapted_parameters, int(n_tokens)),
-            self._still_to_write("warmup", self.experiment.warmup_fields, n_bytes),
-        )
+        flops = training_flops(shape.n_adapted_parameters, epochs * _n_tokens(warmup.rows))
+        yield flops, self._still_to_write(warmup, n_bytes)
 
-    def _still_to_write(self, kind: str, fields: Mapping[str, Any], n_bytes: int) -> int:
+    def _still_to_write(self, artifact: Artifact, n_bytes: int) -> int:
         """Bytes of an artifact, less those that a stopped run left of it."""
-        return max(0, n_bytes - bytes_in(self.experiment.shelf.folder(kind, fields)))
+        return max(0, n_bytes - bytes_in(self.experiment.shelf.folder(artifact)))
 
     def _proxy(self) -> Iterator[tuple[float, int]]:
         """Its factors, which take less room than the layers that they stand for."""
         proxy, shape = self.experiment.proxy, self.shapes["selection"]
-        for kind, fields in proxy.artifact_fields.items():
-            if self.experiment.shelf.lacks(kind, fields):
+        for artifact in proxy.artifacts.values():
+            if self.experiment.shelf.lacks(artifact):
                 kept = 1 - self.cfg.proxy.sparsity
-                yield proxy.flops(kind, shape.n_parameters), int(kept * self._weights("selection"))
+                yield artifact.flops(shape.n_parameters, proxy.shapes), int(kept * self._weights("selection"))
 
     def _gradients(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]
         n_passes = n_checkpoints(self.cfg, self.experiment.imported_warmup)
-        target, _ = self.experiment.tokenized_target
-        sides = {
-            "pool_gradients": (self.experiment.pool_gradient_fields, self.experiment.tokenized_pool),
-            "target_gradients": (self.experiment.target_gradient_fields, target),
-        }
-        for kind, (fields, rows) in sides.items():
-            missing = [store for store in self.experiment.stores if self.experiment.shelf.lacks(kind, fields(store))]
+        for stores in (self.experiment.pool_gradients, self.experiment.target_gradients):
+            missing = [store for store in stores if self.experiment.shelf.lacks(store)]
             if missing:
-                n_tokens = self._tokens_to_compute(kind, [fields(store) for store in missing], rows)
+                n_tokens = self._tokens_to_compute(missing)
                 yield training_flops(shape.n_adapted_parameters, n_passes * n_tokens), 0
             for store in missing:
-                proj_dim = store.projection_fields.get("proj_dim", shape.n_adapter_parameters)
-                n_bytes = len(rows) * n_passes * bytes_a_row(proj_dim, store.dtype)
-                yield 0.0, self._still_to_write(kind, fields(store), n_bytes)
+                proj_dim = store.projection.settings.get("proj_dim", shape.n_adapter_parameters)
+                n_bytes = len(store.rows) * n_passes * bytes_a_row(proj_dim, store.dtype)
+                yield 0.0, self._still_to_write(store, n_bytes)
 
-    def _tokens_to_compute(self, kind: str, missing: Sequence[Mapping[str, Any]], rows: ArrowSequence) -> int:
+    def _tokens_to_compute(self, missing: Sequence[GradientStore]) -> int:
         """Tokens of the rows that cannot be copied into each of the stores missing."""
         try:
-            donors = [self._donors(kind, fields) for fields in missing]
+            donors = [self._donors(store) for store in missing]
         except UserError:  # the stage that copies names what is damaged
             donors = [[]]
+        rows = missing[0].rows
         return tokens_to_compute(lengths_of(rows), rows.column("content_hash").to_pylist(), donors)
 
-    def _donors(self, kind: str, fields: Mapping[str, Any]) -> list[Donor]:
-        if self._checkpoint_hashes is None:
+    def _donors(self, store: GradientStore) -> list[Donor]:
+        shelf = self.experiment.shelf
+        if not isinstance(store.warmup, GivenCheckpoints) and not (shelf.folder(store.warmup) / COMPLETE).exists():
             return []
-        order = Order(self.experiment.shelf.folder(kind, fields), fields)
-        return unchecked_donors_of(order, self._checkpoint_hashes, reader=self.experiment.warmup_reader_fields)
-
-    @cached_property
-    def _checkpoint_hashes(self) -> dict[str, str] | None:
-        return hashes_of_finished_checkpoints(self.cfg)
+        return store.donors(shelf.folder(store), checkpoint_hashes(store.checkpoints(shelf)))
 
     def _representations(self) -> Iterator[tuple[float, int]]:
-        shape, dtype = self.shapes["selection"], self.cfg.selector.representations.dtype
-        target, _ = self.experiment.tokenized_target
-        sides = {
-            "pool": (self.experiment.pool_representation_fields, self.experiment.tokenized_pool),
-            "target": (self.experiment.target_representation_fields, target),
-        }
-        for side in self.cfg.selector.representations.rows_of:
-            fields, rows = sides[side]
-            if self.experiment.shelf.lacks(f"{side}_representations", fields):
-                flops = forward_flops(shape.n_parameters, _n_tokens(rows))
-                yield flops, len(rows) * bytes_a_row(shape.hidden_size, dtype)
+        shape = self.shapes["selection"]
+        for store in self.experiment.representations.values():
+            if self.experiment.shelf.lacks(store):
+                flops = forward_flops(shape.n_parameters, _n_tokens(store.rows))
+                yield flops, len(store.rows) * bytes_a_row(shape.hidden_size, store.dtype)
 
     def _finetuning(self) -> tuple[float, int]:
         shape, rows = self.shapes["trained"], self.experiment.tokenized_pool
@@ -215,8 +200,8 @@ class Forecaster:
         return float(there + max(needs))
 
     def _weights(self, which: str) -> int:
-        model = self.experiment.model if which == "trained" else self.experiment.proxy.model
-        return self.shapes[which].n_parameters * floating_point_type(model.cfg.dtype).itemsize
+        model = self.experiment.model if which == "trained" else self.experiment.whole_selection_model
+        return self.shapes[which].n_parameters * floating_point_type(model.model.dtype).itemsize
 
     def _batch(self, which: str, n_tokens: int) -> float:
         shape = self.shapes[which]

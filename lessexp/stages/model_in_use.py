@@ -1,22 +1,59 @@
-"""A model as a run uses it: with its tokenizer, its chat format, its adapter and what makes a smaller one of it."""
+"""A model as a run uses it: what determines it, and the tokenizer, chat format and adapter that go with it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig
 from peft import PeftModel
-from transformers import PreTrainedModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lessexp.artifacts import Artifact
 from lessexp.data.chat_format import ChatFormat
 from lessexp.models.causal_lm import load_causal_lm, load_tokenizer
 from lessexp.models.lora import LoraSettings, attach_lora
-from lessexp.models.source import folder_fingerprint
+from lessexp.models.source import Weights
+from lessexp.proxies.compression import read_compression, replace_layers
+from lessexp.stages.configuration import Configured
+from lessexp.stages.runtime import Runtime
 
-ModelStep = Callable[[PreTrainedModel], PreTrainedModel]
-"""Turns a loaded model into a smaller one."""
+
+@dataclass(frozen=True)
+class Model:
+    """All that determines what a language model, or the proxy made of it, computes.
+
+    Attributes:
+        weights: by content.
+        dtype: of the frozen weights.
+        quantization: see `lessexp.models.causal_lm.load_causal_lm`.
+        steps: what is done to the loaded model to make a proxy of it, in order.
+        factors: the low-rank factors of a proxy, an artifact.
+    """
+
+    weights: Weights
+    dtype: str
+    quantization: str | None
+    steps: tuple[Configured, ...] = ()
+    factors: Artifact | None = None
+
+    def load(self, runtime: Runtime) -> PreTrainedModel:
+        """The frozen model, or its proxy, in evaluation mode."""
+        model = load_causal_lm(
+            self.weights.folder, dtype=self.dtype, device=runtime.device, quantization=self.quantization
+        )
+        for step in self.steps:
+            model = step.make()(model)
+        return model if self.factors is None else with_factors(model, self.factors, runtime)
+
+    def load_with_adapter(self, lora: LoraSettings, runtime: Runtime, *, seed: int) -> PeftModel:
+        """The model with a fresh adapter."""
+        return attach_lora(self.load(runtime), lora, seed=seed)
+
+
+def with_factors(model: nn.Module, factors: Artifact, runtime: Runtime) -> nn.Module:
+    """Replace layers of the model a proxy is made of, in place."""
+    return replace_layers(model, read_compression(runtime.get(factors).folder).factors)
 
 
 @dataclass(frozen=True)
@@ -24,49 +61,36 @@ class ModelInUse:
     """A model with its tokenizer and the adapter it gets.
 
     Attributes:
-        cfg: its configuration node.
-        folder: where its files are.
+        model: what is loaded.
         lora: shape of its adapters.
-        device: where it runs.
-        chat_format_factory: makes the chat format from the tokenizer.
-        proxy_steps: turn the loaded model into its smaller stand-in, one after the other.
+        chat_format_settings: make the chat format from the tokenizer.
+        runtime: of the stage that is running.
     """
 
-    cfg: DictConfig
-    folder: Path
+    model: Model
     lora: LoraSettings
-    device: str
-    chat_format_factory: Callable[..., ChatFormat]
-    proxy_steps: Sequence[ModelStep] = ()
+    chat_format_settings: Configured
+    runtime: Callable[[], Runtime] = field(compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.model.weights.folder
 
     @cached_property
-    def tokenizer(self):
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer."""
-        return load_tokenizer(self.folder)
+        return load_tokenizer(self.model.weights.folder)
 
     @cached_property
     def chat_format(self) -> ChatFormat:
         """The chat format over this model's tokenizer."""
-        return self.chat_format_factory(tokenizer=self.tokenizer)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What determines the model's behaviour."""
-        return {
-            "fingerprint": folder_fingerprint(self.folder),
-            "dtype": self.cfg.dtype,
-            "quantization": self.cfg.quantization,
-        }
+        return self.chat_format_settings.make(_partial_=True)(tokenizer=self.tokenizer)
 
     def load(self) -> PreTrainedModel:
         """The frozen model, or its proxy."""
-        model = load_causal_lm(
-            self.folder, dtype=self.cfg.dtype, device=self.device, quantization=self.cfg.quantization
-        )
-        for step in self.proxy_steps:
-            model = step(model)
-        return model
+        return self.model.load(self.runtime())
 
     def load_with_adapter(self, *, seed: int) -> PeftModel:
         """The model with a fresh adapter."""
-        return attach_lora(self.load(), self.lora, seed=seed)
+        return self.model.load_with_adapter(self.lora, self.runtime(), seed=seed)

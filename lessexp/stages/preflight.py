@@ -57,7 +57,7 @@ def preflight(experiment: Experiment) -> None:
         _check_benchmark(experiment)
         _check_leaks(experiment)
     if "finetune" in stages:
-        experiment.tuning.check(experiment.model)
+        experiment.tuning.check(experiment.model.model)
     if selects_by_model:
         _check_proxy(experiment)
         _check_that_another_model_selects(experiment)

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from transformers import PreTrainedTokenizerBase
 
 from lessexp.data.arrow_rows import datasets_of
-from lessexp.data.chat_format import ChatFormat
 from lessexp.data.counts import compare_counts
-from lessexp.data.prepare import Preparation, Reader
+from lessexp.data.prepare import Preparation
 from lessexp.data.rows import Row
 from lessexp.files import user_path
 from lessexp.stages.configuration import plain
@@ -32,13 +30,6 @@ def preparation(cfg: DictConfig) -> Preparation:
         announce=say,
         progress=progress_bar,
     )
-
-
-def reader_of(
-    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, cfg: DictConfig, *, max_length: int
-) -> Reader:
-    """How a model reads rows in an experiment, the first ``max_length`` tokens of each."""
-    return Reader(tokenizer, chat_format, plain(cfg.chat_format), max_length)
 
 
 def pool_counts(pool: Sequence[Row], cfg: DictConfig) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Where the artifacts of a run lie, and building those that are missing."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lessexp.artifacts import Artifact, Order, artifact_key, build_once, build_together
+from lessexp.artifacts import Artifact, Built, Order, build_together
 from lessexp.files import user_path
+from lessexp.identity import hash_of, identity_of, key_of
 from lessexp.mirror import Mirror
 from lessexp.processes import ALONE, Team
 from lessexp.stages.progress import say
 from lessexp.wholeness import COMPLETE
 
-Builder = Callable[[Path], dict[str, Any]]
-"""Fills an artifact's folder and returns what is to be kept of that."""
+BuildAll = Callable[[Sequence[tuple[Artifact, Path]]], Sequence[dict[str, Any]]]
+"""Fills the folders of several artifacts in one go; returns a JSON record of each."""
 
 
 @dataclass(frozen=True)
@@ -32,43 +33,44 @@ class Shelf:
     root: Path
     mirror: Mirror | None = None
 
-    def folder(self, kind: str, fields: Mapping[str, Any]) -> Path:
-        """Place of an artifact, from all that determines it."""
-        return self.root / kind / artifact_key(fields)
+    def folder(self, artifact: Artifact) -> Path:
+        """Place of an artifact."""
+        return self.root / artifact.kind / key_of(artifact)
 
-    def lacks(self, kind: str, fields: Mapping[str, Any]) -> bool:
+    def lacks(self, artifact: Artifact) -> bool:
         """Whether an artifact is yet to be built."""
-        folder = self.folder(kind, fields)
+        folder = self.folder(artifact)
         return not (folder / COMPLETE).exists() and not (self.mirror and self.mirror.holds(folder))
+
+    def get(self, artifact: Artifact, runtime: Any) -> Built:
+        """Build an artifact or take the one that exists.
+
+        Args:
+            artifact: unless all processes build it together, the first to come builds it.
+            runtime: see `lessexp.stages.runtime.Runtime`.
+        """
+        team = runtime.engine.team if artifact.by_all else ALONE
+        [built] = self.get_all(
+            [artifact], lambda missing: [one.build(folder, runtime) for one, folder in missing], team=team
+        )
+        return built
+
+    def get_all(self, artifacts: Sequence[Artifact], build: BuildAll, *, team: Team) -> list[Built]:
+        """Build those of several artifacts of a kind that are missing; see `lessexp.artifacts.build_together`."""
+        by_folder = {self.folder(artifact): artifact for artifact in artifacts}
+        orders = [Order(folder, identity_of(artifact)) for folder, artifact in by_folder.items()]
+        kind = artifacts[0].kind
+
+        def build_ordered(missing: Sequence[Order]) -> Sequence[dict[str, Any]]:
+            return build([(by_folder[order.folder], order.folder) for order in missing])
+
+        with self._kept(kind, list(by_folder), team):
+            return build_together(orders, build_ordered, announce=lambda text: say(f"{kind}: {text}"), team=team)
 
     def _kept(self, kind: str, folders: Sequence[Path], team: Team) -> AbstractContextManager[None]:
         if self.mirror is None or not team.is_leader:
             return contextlib.nullcontext()
         return self.mirror.kept(folders, lambda text: say(f"{kind}: {text}"))
-
-    def build(self, kind: str, fields: Mapping[str, Any], builder: Builder) -> Artifact:
-        """Build an artifact or take what is there; of several processes the first to come builds it."""
-        folder = self.folder(kind, fields)
-        with self._kept(kind, [folder], ALONE):
-            return build_once(folder, fields, builder, announce=lambda text: say(f"{kind}: {text}"))
-
-    def build_by_all(self, kind: str, fields: Mapping[str, Any], builder: Builder, *, team: Team) -> Artifact:
-        """As `build`, by all processes of a team together."""
-        [artifact] = self.build_in_one_go(kind, [fields], lambda orders: [builder(orders[0].folder)], team=team)
-        return artifact
-
-    def build_in_one_go(
-        self,
-        kind: str,
-        all_fields: Sequence[Mapping[str, Any]],
-        build: Callable[[Sequence[Order]], Sequence[dict[str, Any]]],
-        *,
-        team: Team,
-    ) -> list[Artifact]:
-        """Build those of several artifacts of a kind that are missing; see `lessexp.artifacts.build_together`."""
-        orders = [Order(self.folder(kind, fields), fields) for fields in all_fields]
-        with self._kept(kind, [order.folder for order in orders], team):
-            return build_together(orders, build, announce=lambda text: say(f"{kind}: {text}"), team=team)
 
 
 def shelf_of(cfg: DictConfig) -> Shelf:
@@ -76,5 +78,5 @@ def shelf_of(cfg: DictConfig) -> Shelf:
     place = str(cfg.artifacts_dir)
     if "://" not in place:
         return Shelf(user_path(place).absolute())
-    local = user_path(cfg.cache_dir).absolute() / "artifacts" / artifact_key({"url": place})
+    local = user_path(cfg.cache_dir).absolute() / "artifacts" / hash_of({"url": place})
     return Shelf(local, Mirror(place, local))

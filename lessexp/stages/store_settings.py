@@ -20,13 +20,11 @@ class StoreSettings:
     def __init__(self, cfg: DictConfig):
         self.projection: DictConfig = cfg.projection
         self.dtype: str = cfg.datastore.dtype
-        self._cfg = cfg
 
     @cached_property
     def projection_fields(self) -> dict[str, Any]:
-        """What determines the projection. Where artifacts lie is no part of it."""
-        elsewhere = OmegaConf.merge(self._cfg, {"paths": dict.fromkeys(self._cfg.paths)})
-        return plain(elsewhere.projection)
+        """What determines the projection."""
+        return plain(self.projection)
 
 
 def store_settings(cfg: DictConfig) -> list[StoreSettings]:

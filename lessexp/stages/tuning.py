@@ -1,18 +1,19 @@
 """Final training's two ways: an adapter on the frozen model, or all of its weights."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from lessexp.models.causal_lm import floating_point_type, load_causal_lm
-from lessexp.models.lora import copy_into, read_adapter
+from lessexp.models.lora import LoraSettings, copy_into, read_adapter
 from lessexp.models.shape import ModelShape
-from lessexp.stages.configuration import ExperimentError, plain
+from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.cost import full_training_flops, training_flops
-from lessexp.stages.model_in_use import ModelInUse
+from lessexp.stages.model_in_use import Model
+from lessexp.stages.runtime import Runtime
 from lessexp.training.trained_part import ADAPTER, ALL_WEIGHTS, TrainedPart
 
 _PRECISIONS = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed"}
@@ -28,19 +29,13 @@ class Tuning(Protocol):
     folder_name: str
     """In a run's folder."""
 
-    def check(self, model: ModelInUse) -> None:
+    def check(self, model: Model) -> None:
         """Raise `ExperimentError` for a model that cannot be trained this way."""
 
-    def fields(self, cfg: DictConfig) -> dict[str, Any]:
-        """All that determines the result besides model, rows and training."""
-
-    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
-        """The model as it answers before training, in the type that it is used in."""
-
-    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
+    def fresh(self, model: Model, runtime: Runtime, *, seed: int) -> nn.Module:
         """The model before training, as training takes it."""
 
-    def precision(self, model: ModelInUse) -> str:
+    def precision(self, model: Model) -> str:
         """Lightning's name of the arithmetic."""
 
     def flops(self, n_parameters: int, n_tokens: int) -> float:
@@ -52,36 +47,35 @@ class Tuning(Protocol):
     def n_trained(self, shape: ModelShape) -> int:
         """Parameters that an optimizer holds."""
 
-    def complete(self, folder: Path, model: ModelInUse) -> None:
+    def complete(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Write what a user of the result needs besides the weights."""
 
-    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
-        """The model after training, from the files of the result; ``base`` is used up."""
+    def tuned(self, model: Model, runtime: Runtime, folder: Path) -> nn.Module:
+        """The model after training, from the files of the result."""
 
 
 class LoraTuning:
-    """LoRA, as LESS trains (arXiv:2402.04333, section 4.1)."""
+    """LoRA, as LESS trains (arXiv:2402.04333, section 4.1).
+
+    Args:
+        lora: shape of the adapter.
+    """
 
     part = ADAPTER
     kind = "tuned_adapter"
     folder_name = "adapter"
 
-    def check(self, model: ModelInUse) -> None:
+    def __init__(self, lora: LoraSettings):
+        self.lora = lora
+
+    def check(self, model: Model) -> None:
         """Any model takes an adapter."""
 
-    def fields(self, cfg: DictConfig) -> dict[str, Any]:
-        """The adapter's shape."""
-        return {"lora": plain(cfg.lora)}
-
-    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
+    def fresh(self, model: Model, runtime: Runtime, *, seed: int) -> nn.Module:
         """The model with an adapter that changes nothing yet."""
-        return model.load_with_adapter(seed=seed)
+        return model.load_with_adapter(self.lora, runtime, seed=seed)
 
-    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
-        """The same."""
-        return self.base(model, seed=seed)
-
-    def precision(self, model: ModelInUse) -> str:
+    def precision(self, model: Model) -> str:
         """The frozen weights' own type and an adapter in float32."""
         return "32-true"
 
@@ -97,13 +91,14 @@ class LoraTuning:
         """The adapter's alone."""
         return shape.n_adapter_parameters
 
-    def complete(self, folder: Path, model: ModelInUse) -> None:
+    def complete(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """Nothing: the model is elsewhere."""
 
-    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
-        """The same model with the trained adapter."""
-        copy_into(base, read_adapter(folder))
-        return base
+    def tuned(self, model: Model, runtime: Runtime, folder: Path) -> nn.Module:
+        """The model with the trained adapter."""
+        loaded = self.fresh(model, runtime, seed=0)  # whose values are overwritten
+        copy_into(loaded, read_adapter(folder))
+        return loaded
 
 
 class FullTuning:
@@ -113,32 +108,27 @@ class FullTuning:
     kind = "tuned_model"
     folder_name = "model"
 
-    def check(self, model: ModelInUse) -> None:
+    def __init__(self, lora: LoraSettings):
+        """An adapter's shape counts for nothing here."""
+
+    def check(self, model: Model) -> None:
         """Raise `ExperimentError` for rounded weights and for types that have no mixed precision here."""
-        if model.cfg.quantization is not None:
+        if model.quantization is not None:
             raise ExperimentError(
-                f"model.quantization={model.cfg.quantization} rounds weights that finetune=full would train; "
+                f"model.quantization={model.quantization} rounds weights that finetune=full would train; "
                 "use finetune=lora or model.quantization=null"
             )
-        if floating_point_type(model.cfg.dtype) not in _PRECISIONS:
-            raise ExperimentError(f"finetune=full needs model.dtype=float32 or bfloat16, got {model.cfg.dtype}")
+        if floating_point_type(model.dtype) not in _PRECISIONS:
+            raise ExperimentError(f"finetune=full needs model.dtype=float32 or bfloat16, got {model.dtype}")
 
-    def fields(self, cfg: DictConfig) -> dict[str, Any]:
-        """Nothing more."""
-        return {}
-
-    def base(self, model: ModelInUse, *, seed: int) -> nn.Module:
-        """The model as it is."""
-        return model.load()
-
-    def fresh(self, model: ModelInUse, *, seed: int) -> nn.Module:
+    def fresh(self, model: Model, runtime: Runtime, *, seed: int) -> nn.Module:
         """The model in float32, all of it to be trained."""
-        loaded = load_causal_lm(model.folder, dtype="float32", device=model.device)
+        loaded = load_causal_lm(model.weights.folder, dtype="float32", device=runtime.device)
         return loaded.requires_grad_(True)
 
-    def precision(self, model: ModelInUse) -> str:
+    def precision(self, model: Model) -> str:
         """Mixed where the model is used in 16 bits."""
-        return _PRECISIONS[floating_point_type(model.cfg.dtype)]
+        return _PRECISIONS[floating_point_type(model.dtype)]
 
     def flops(self, n_parameters: int, n_tokens: int) -> float:
         """With the gradients of all weights."""
@@ -152,11 +142,10 @@ class FullTuning:
         """All of them."""
         return shape.n_parameters
 
-    def complete(self, folder: Path, model: ModelInUse) -> None:
+    def complete(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """The tokenizer, so that the folder is a model's."""
-        model.tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
-    def tuned(self, base: nn.Module, model: ModelInUse, folder: Path) -> nn.Module:
+    def tuned(self, model: Model, runtime: Runtime, folder: Path) -> nn.Module:
         """The trained model, in the type that the model is used in."""
-        base.to("meta")  # there may not be room for both
-        return load_causal_lm(folder, dtype=model.cfg.dtype, device=model.device)
+        return load_causal_lm(folder, dtype=model.dtype, device=runtime.device)

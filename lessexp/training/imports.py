@@ -53,7 +53,7 @@ class ImportedWarmup:
         return find_checkpoints(self.root)
 
     @cached_property
-    def fields(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """All that determines what `convert` writes, besides the model."""
         hashes = {checkpoint.path.name: content_hash(checkpoint) for checkpoint in self.checkpoints}
         rates = None if self.learning_rates is None else list(self.learning_rates)

@@ -10,8 +10,10 @@ from lessexp.data.prepare import Preparation, Reader
 from lessexp.data.rows import RowError, fingerprint, read_rows, write_rows
 from lessexp.data.source import RowFiles
 from lessexp.data.tokenize import tokenize_row, tokenize_rows
+from lessexp.identity import identity_of
+from lessexp.models.causal_lm import load_tokenizer
 from lessexp.stages.progress import progress_bar
-from tests.conftest import make_rows
+from tests.conftest import DATE, build_tokenizer, make_rows
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def source(tmp_path):
 
 
 def reader(tokenizer, chat_format, max_length=38):
-    return Reader(tokenizer, chat_format, {"name": chat_format.name}, max_length)
+    return Reader(tokenizer, chat_format, max_length)
 
 
 def files(folder):
@@ -83,7 +85,7 @@ def test_another_file_length_or_format_is_prepared_anew(prepare, source, said, t
     rows, _ = prepare().rows(source)
     n_kept = [len(prepare().tokenized(rows, reader(tokenizer, chat_format, length))[0]) for length in (38, 512)]
     assert n_kept[0] < n_kept[1] == 13
-    other_format = TemplateFormat(tokenizer)
+    other_format = TemplateFormat(tokenizer, date=DATE)
     [first, *_], _ = prepare().tokenized(rows, reader(tokenizer, other_format, 512))
     assert first == tokenize_row(rows[0], tokenizer=tokenizer, chat_format=other_format, max_length=512)
     write_rows(source.paths[1], make_rows(3, prefix="more"))
@@ -163,10 +165,43 @@ def test_rows_that_were_made_and_not_read_are_a_pool_too(prepare, tmp_path):
 
 
 def test_the_identity_of_a_reader_is_what_determines_its_tokens(tokenizer, chat_format):
-    from tests.conftest import build_tokenizer
+    found = identity_of(reader(tokenizer, chat_format))
+    assert identity_of(reader(build_tokenizer(), chat_format)) == found
+    assert identity_of(reader(build_tokenizer(vocab_size=260), chat_format)) != found
+    assert identity_of(reader(tokenizer, TemplateFormat(tokenizer, date=DATE))) != found
+    assert identity_of(reader(tokenizer, chat_format, 39)) != found
 
-    found = reader(tokenizer, chat_format).identity()
-    assert reader(build_tokenizer(), chat_format).identity() == found
-    assert reader(build_tokenizer(vocab_size=260), chat_format).identity() != found
-    assert Reader(tokenizer, chat_format, {"name": "other"}, 38).identity() != found
-    assert reader(tokenizer, chat_format, 39).identity() != found
+
+def test_reading_and_moving_a_tokenizer_leave_its_identity_and_so_its_tokens_files(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "here")
+    tokenizer.save_pretrained(tmp_path / "there")
+    here, there = (load_tokenizer(tmp_path / place) for place in ("here", "there"))
+    found = identity_of(here)
+    here("some text", truncation=True, padding="max_length", max_length=4)
+    assert identity_of(here) == identity_of(there) == found
+
+
+def edited(folder, **settings):
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda folder: edited(folder, bos_token="<|im_start|>"),
+        lambda folder: edited(folder, extra_special_tokens=["answer"]),
+        lambda folder: edited(folder, split_special_tokens=True),
+        lambda folder: edited(folder, clean_up_tokenization_spaces=True),
+        lambda folder: (folder / "chat_template.jinja").write_text("{{ messages[0].content }}"),
+        lambda folder: (
+            (folder / "additional_chat_templates").mkdir()
+            or (folder / "additional_chat_templates" / "default.jinja").write_text("{{ messages[-1].content }}")
+        ),
+    ],
+)
+def test_whatever_changes_the_tokenizer_as_loaded_changes_its_identity(tokenizer, tmp_path, edit):
+    tokenizer.save_pretrained(tmp_path)
+    before = identity_of(load_tokenizer(tmp_path))
+    edit(tmp_path)
+    assert identity_of(load_tokenizer(tmp_path)) != before

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lessexp.artifacts import Order
+from lessexp.artifacts import library_versions
 from lessexp.data.tokenize import TokenizedRow
 from lessexp.errors import DamagedFileError
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
@@ -104,35 +104,35 @@ def test_rows_are_copied_bit_by_bit_and_only_new_ones_computed(tmp_path):
 
 
 def test_a_donor_differs_in_its_rows_alone(tmp_path):
-    def finished(name, *, complete=True, hashes=None, **fields):
-        fields = {"seed": 0, "rows": name, "warmup": {"model": "a", "epochs": 2}} | fields
+    def finished(name, *, complete=True, hashes=None, versions=None, **fields):
+        identity = {"seed": 0, "rows": name, "warmup": "trained"} | fields
         made = writer(tmp_path / name, ROWS[:2], rows_per_shard=2, checkpoint_hashes=hashes or {"1": "a"})
         fill_stores(
             [StoreInProgress(made)], ROWS[:2], lambda c: c, split=lambda f: [f[:, :16]],
             batches=TableOfFeatures(), advance=lambda n: None,
         )  # fmt: skip
-        (tmp_path / name / "key.json").write_text(json.dumps(fields))
+        (tmp_path / name / "key.json").write_text(json.dumps({"identity": identity}))
+        record = {"seconds": 0, "record": {}, "sha256": {}, "versions": versions or library_versions()}
         if complete:
-            (tmp_path / name / "COMPLETE").write_text('{"seconds": 0, "record": {}, "sha256": {}}')
+            (tmp_path / name / "COMPLETE").write_text(json.dumps(record))
 
     finished("other rows")
     finished("half built", complete=False)
     finished("other seed", seed=1)
     finished("other checkpoints", hashes={"1": "b"})
-    finished("other reader", warmup={"model": "b", "epochs": 2})
-    finished("given checkpoints", warmup={"model": "a", "checkpoints": {"1": "a"}})
-    warmup = {"model": "a", "epochs": 2}
+    finished("other libraries", versions={"torch": "0.1"})
+    finished("given checkpoints", warmup={"1": "a"})
 
-    def names_of_donors(order):
-        return [donor.store.root.name for donor in donors_of(order, {"1": "a"}, reader={"model": "a"})]
+    def names_of_donors(name):
+        identity = {"seed": 0, "rows": name, "warmup": "trained"}
+        found = donors_of(tmp_path / name, identity, {"1": "a"}, free=("rows", "warmup"))
+        return [donor.store.root.name for donor in found]
 
-    order = Order(tmp_path / "wanted", {"seed": 0, "rows": "wanted", "warmup": warmup})
-    assert names_of_donors(order) == ["given checkpoints", "other rows"]
-    order = Order(tmp_path / "other rows", {"seed": 0, "rows": "other rows", "warmup": warmup})
-    assert names_of_donors(order) == ["given checkpoints"], "a store is no donor of its own"
+    assert names_of_donors("wanted") == ["given checkpoints", "other rows"]
+    assert names_of_donors("other rows") == ["given checkpoints"], "a store is no donor of its own"
     (tmp_path / "other seed" / "key.json").write_text("{")
     with pytest.raises(DamagedFileError, match=r"other seed/key\.json: not valid JSON"):
-        names_of_donors(order)
+        names_of_donors("wanted")
 
 
 def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):

@@ -11,7 +11,7 @@ def test_every_coordinate_of_the_adapter_has_a_place_of_its_own(tmp_path):
         {name: torch.zeros(shape) for name, shape in shapes.items()},
         tmp_path / "epoch=1" / "adapter_model.safetensors",
     )
-    projector = identity_over_adapter(str(tmp_path))
+    projector = identity_over_adapter(tmp_path / "epoch=1")
     grads = {name: torch.randn(4, *shape) for name, shape in shapes.items()}
     joined = torch.cat([grads["layer.lora_A.weight"].flatten(1), grads["layer.lora_B.weight"].flatten(1)], dim=1)
     assert projector.proj_dim == 16

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lessexp.models.source import (
     HubSnapshot,
     ModelUnavailableError,
+    Weights,
     WheelGGUF,
     check_model_is_named,
-    folder_fingerprint,
 )
 from lessexp.models.source import model_folder as fetched_folder
 
@@ -210,18 +210,18 @@ def test_a_wheel_of_another_hash_is_not_opened_and_leaves_nothing_behind(tmp_pat
     assert kept_in(tmp_path / "cache") == []
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "merges.txt"])
-def test_fingerprint_changes_with_a_byte_of_weights_config_or_tokenizer(copied, name):
-    file = copied / name
-    file.touch()  # a tokenizer of older kind keeps its merges apart
-    before = folder_fingerprint(copied)
-    content = bytearray(file.read_bytes() or b"\0")
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json"])
+def test_weights_are_known_by_every_byte_that_is_loaded(copied, name):
+    before = Weights(copied).identity
+    content = bytearray((copied / name).read_bytes())
     content[-1] ^= 1
-    file.write_bytes(content)
-    assert folder_fingerprint(copied) != before
+    (copied / name).write_bytes(content)
+    assert Weights(copied).identity != before
 
 
-def test_fingerprint_depends_on_neither_place_nor_unrelated_files(model_folder, copied):
+def test_neither_the_place_nor_files_beside_the_weights_are_part_of_them(model_folder, copied):
     (copied / "README.md").write_text("A tiny model.")
+    (copied / "training_log.json").write_text("{}")
+    (copied / "tokenizer.json").unlink()
     (copied / ".cache").mkdir()
-    assert folder_fingerprint(copied) == folder_fingerprint(model_folder)
+    assert Weights(copied).identity == Weights(model_folder).identity

@@ -5,8 +5,9 @@ import pytest
 
 from lessexp.gradients.datastore import GradientDatastore
 from lessexp.gradients.per_example import GradientFeatures
+from lessexp.identity import key_of
 from lessexp.stages import gradients, select, warmup
-from lessexp.stages.checkpoints import checkpoint_folders, chosen_checkpoint_fields, given_checkpoint_fields
+from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.training.checkpoint import epoch_folder, read_trainer_state
 from lessexp.wholeness import read_complete
 
@@ -28,7 +29,7 @@ def test_a_choice_of_checkpoints_scores_by_them_alone_with_weights_that_sum_to_o
     part = scores_by_checkpoint(two)
     assert part["checkpoint"] == [1] * 24 + [2] * 24
     assert part["example_id"] == whole["example_id"][:48]
-    folder = all_of_them.shelf.folder("warmup", all_of_them.warmup_fields)
+    folder = all_of_them.shelf.folder(all_of_them.warmup)
     records = [read_complete(Path(made.cfg.paths.pool_gradients)) for made in (all_of_them, two)]
     # A choice costs its share of the whole, whatever was there.
     assert records[1]["record"]["flops"] == 0
@@ -44,18 +45,7 @@ def test_a_choice_of_checkpoints_scores_by_them_alone_with_weights_that_sum_to_o
 def test_the_choice_is_part_of_what_determines_gradients_and_no_choice_is_not(make_experiment, built_warmup):
     given = f"warmup.path={built_warmup}"
     everything, second = make_experiment(given), make_experiment(given, "warmup.checkpoints=[2]")
-    assert everything.warmup_fields == second.warmup_fields
-    assert chosen_checkpoint_fields(everything.cfg) == {}
-    assert "checkpoints" not in everything.pool_gradient_fields(everything.stores[0])
-    assert second.pool_gradient_fields(second.stores[0])["checkpoints"] == [2]
+    assert key_of(everything.warmup) == key_of(second.warmup)
+    assert [made.pool_gradients[0].epochs for made in (everything, second)] == [None, (2,)]
     assert list(checkpoint_folders(everything.cfg)) == [1, 2]
     assert checkpoint_folders(second.cfg) == {2: built_warmup / "epoch=2"}
-
-
-def test_given_checkpoints_are_known_by_their_content(built_warmup):
-    before = given_checkpoint_fields(built_warmup)
-    assert list(before["checkpoints"]) == ["1", "2"]
-    (built_warmup / "epoch=1" / "adam_moments.safetensors").write_bytes(b"other")
-    after = given_checkpoint_fields(built_warmup)
-    assert before["checkpoints"]["2"] == after["checkpoints"]["2"]
-    assert before != after

@@ -3,11 +3,12 @@ from omegaconf import OmegaConf
 
 from lessexp.errors import UserError
 from lessexp.stages.configuration import (
+    Configured,
     ExperimentError,
+    dropout_draws,
     instantiate,
     lora_settings,
     plain,
-    training_fields,
     training_settings,
 )
 
@@ -74,13 +75,29 @@ def test_a_whole_number_stands_for_its_float(compose_config):
         assert type(value) is float
 
 
-def test_with_dropout_micro_batches_and_processes_determine_a_training(compose_config):
-    def fields(*overrides, n_processes):
-        cfg = compose_config(*overrides)
-        return training_fields(cfg, cfg.finetune.training, n_processes=n_processes)
+def test_dropout_draws_by_micro_batches_and_processes_and_nothing_else_does(compose_config):
+    def draws(*overrides, n_processes):
+        return dropout_draws(compose_config(*overrides), n_processes=n_processes)
 
-    assert fields(n_processes=1) == fields("micro_batch_size=2", n_processes=3)
-    variants = [((), 1), ((), 2), (("micro_batch_size=2",), 1)]
-    with_dropout = [fields("lora.dropout=0.1", *more, n_processes=n) for more, n in variants]
-    assert all(with_dropout.count(one) == 1 for one in with_dropout)
-    assert fields(n_processes=1) != fields("seed=1", n_processes=1)
+    assert draws(n_processes=3) is None
+    assert draws("lora.dropout=0.1", "micro_batch_size=2", n_processes=3) == (2, 3)
+
+
+def test_an_option_is_its_settings_and_not_its_budgets(compose_config):
+    cfg = compose_config("proxy=ipsvd")
+    found = Configured.of(cfg.proxy.factors, budgets=("moment_bytes",))
+    assert "moment_bytes" not in str(found.identity)
+    assert found.make().keywords["moment_bytes"] == cfg.proxy.factors.moment_bytes
+    other = compose_config("proxy=ipsvd", "proxy.factors.damping=0.5")
+    assert Configured.of(other.proxy.factors, budgets=("moment_bytes",)).identity != found.identity
+
+
+def test_code_that_comes_from_elsewhere_is_a_part_of_an_option(compose_config):
+    ours, theirs = (
+        Configured({"_target_": name}).identity for name in ("lessexp.selection.top_k.budget", f"{__name__}.draw")
+    )
+    assert "source" not in ours["_target_"] and len(theirs["_target_"]["source"]) == 16
+
+
+def draw():
+    """Code of a user's own."""

@@ -5,8 +5,9 @@ from peft import PeftModel
 
 from lessexp.data.rows import write_rows
 from lessexp.data.tokenize import collate
+from lessexp.evaluation.answer_nll import answer_nll
 from lessexp.models.causal_lm import load_causal_lm, per_example_loss
-from lessexp.stages import evaluate, finetune
+from lessexp.stages import answers, evaluate, finetune
 from tests.conftest import make_rows, write_lines
 
 
@@ -58,8 +59,7 @@ def test_the_benchmarks_own_metric_and_its_predictions_are_kept(make_experiment)
 
 def test_the_base_model_is_asked_once_for_all_runs_of_the_same_rows(make_experiment, monkeypatch):
     asked = []
-    examine = evaluate._examine
-    monkeypatch.setattr(evaluate, "_examine", lambda *given: asked.append(given) or examine(*given))
+    monkeypatch.setattr(answers, "answer_nll", lambda *given: asked.append(given) or answer_nll(*given))
     records = {}
     settings = ("target=reasoning_gym", "benchmark.rows_per_family=3", "benchmark.max_new_tokens=3")
     for run, *overrides in (

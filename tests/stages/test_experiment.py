@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from lessexp.artifacts import artifact_key
 from lessexp.data.rows import Row, write_rows
+from lessexp.identity import key_of
 from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.preparation import pool_counts
 from tests.conftest import build_tokenizer, make_rows
 
-KINDS = ("warmup_fields", "pool_gradient_fields", "target_gradient_fields")
+KINDS = ("warmup", "pool_gradients", "target_gradients")
 
 
-def fields(experiment, kind):
-    """All that determines one kind of artifact, stored the run's own way."""
-    found = getattr(experiment, kind)
-    return found(experiment.stores[0]) if callable(found) else found
+def keys(experiment):
+    """What names one artifact of each kind, stored the run's own way."""
+    of = (experiment.warmup, experiment.pool_gradients[0], experiment.target_gradients[0])
+    return dict(zip(KINDS, map(key_of, of), strict=True))
 
 
 def test_rows_cut_off_before_their_answer_are_not_usable(make_experiment, tmp_path):
@@ -51,18 +51,19 @@ def test_loggers_write_into_the_run_folder_whatever_started_the_run(make_experim
         ("seed=1", KINDS),
         ("lora.rank=2", KINDS),
         ("warmup.training.learning_rate=1e-3", KINDS),
-        ("max_length=199", KINDS),
-        ("target_max_length=199", ["target_gradient_fields"]),
+        ("max_length=43", KINDS),
+        ("max_length=199", []),  # which cuts no row
+        ("target_max_length=46", ["target_gradients"]),
         ("evaluation.max_length=199", []),
         ("chat_format=model", KINDS),
-        ("proxy=svd", ["pool_gradient_fields", "target_gradient_fields"]),
+        ("proxy=svd", ["pool_gradients", "target_gradients"]),
         ("proxy=layer_drop", KINDS),
         ("space=lora", []),
         ("model.quantization=nf4", KINDS),
-        ("gradients=sgd", ["pool_gradient_fields"]),
-        ("proj_dim=32", ["pool_gradient_fields", "target_gradient_fields"]),
+        ("gradients=sgd", ["pool_gradients"]),
+        ("proj_dim=32", ["pool_gradients", "target_gradients"]),
         ("datastore.also=[{proj_dim:32}]", []),
-        ("datastore.dtype=float32", ["pool_gradient_fields", "target_gradient_fields"]),
+        ("datastore.dtype=float32", ["pool_gradients", "target_gradients"]),
         ("fraction=0.5", []),
         ("aggregate=mean", []),
         ("influence=cosine_of_mean", []),
@@ -76,13 +77,13 @@ def test_an_artifact_is_keyed_by_what_determines_it_and_by_nothing_else(make_exp
     if "quantization" in override:
         pytest.importorskip("bitsandbytes")
     base, other = make_experiment(), make_experiment(override)
-    keys = {kind: [artifact_key(fields(made, kind)) for made in (base, other)] for kind in KINDS}
-    assert [kind for kind in KINDS if keys[kind][0] != keys[kind][1]] == list(changed)
+    before, after = map(keys, (base, other))
+    assert [kind for kind in KINDS if before[kind] != after[kind]] == list(changed)
 
 
 def test_with_dropout_the_micro_batches_draw_the_numbers_so_they_are_in_the_key(make_experiment):
     first, second = (make_experiment("lora.dropout=0.1", f"micro_batch_size={size}") for size in (1, 2))
-    assert first.warmup_fields != second.warmup_fields
+    assert key_of(first.warmup) != key_of(second.warmup)
 
 
 def test_a_selecting_model_of_its_own_leaves_out_what_either_cannot_read(make_experiment, model_folder, tmp_path):
@@ -102,8 +103,8 @@ def test_another_target_leaves_the_pools_artifacts_alone(make_experiment, tmp_pa
     base = make_experiment()
     write_rows(tmp_path / "other.jsonl", make_rows(4, prefix="other", target=True))
     other = make_experiment(f"target.path={tmp_path / 'other.jsonl'}")
-    assert fields(base, "pool_gradient_fields") == fields(other, "pool_gradient_fields")
-    assert fields(base, "target_gradient_fields") != fields(other, "target_gradient_fields")
+    before, after = map(keys, (base, other))
+    assert [kind for kind in KINDS if before[kind] != after[kind]] == ["target_gradients"]
 
 
 def test_given_checkpoints_stand_for_all_that_trained_them(make_experiment, built_warmup, tmp_path):
@@ -111,11 +112,11 @@ def test_given_checkpoints_stand_for_all_that_trained_them(make_experiment, buil
     base, other_training, other_seed = (
         make_experiment(given, *more) for more in ([], ["warmup.fraction=0.9"], ["seed=1"])
     )
-    assert base.warmup_fields == other_training.warmup_fields == other_seed.warmup_fields
+    assert key_of(base.warmup) == key_of(other_training.warmup) == key_of(other_seed.warmup)
     assert base.cfg.paths.warmup == str(built_warmup)
     (built_warmup / "COMPLETE").unlink()  # it vouches for the files
     (built_warmup / "epoch=2" / "adapter_model.safetensors").write_bytes(b"other")
-    assert make_experiment(given).warmup_fields != base.warmup_fields
+    assert key_of(make_experiment(given).warmup) != key_of(base.warmup)
 
 
 def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_path, monkeypatch):
@@ -135,4 +136,4 @@ def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_p
 def test_another_pool_changes_the_warmup(make_experiment, tmp_path):
     base = make_experiment()
     write_rows(tmp_path / "fewer.jsonl", make_rows(23))
-    assert base.warmup_fields != make_experiment(f"data.paths=[{tmp_path / 'fewer.jsonl'}]").warmup_fields
+    assert key_of(base.warmup) != key_of(make_experiment(f"data.paths=[{tmp_path / 'fewer.jsonl'}]").warmup)

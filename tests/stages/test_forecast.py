@@ -69,14 +69,14 @@ def test_rows_that_are_copied_cost_nothing(forecast, compose_config, tmp_path):
 def test_the_room_that_a_stopped_run_has_filled_is_not_needed_again(forecast, make_experiment):
     before = forecast().bytes_written
     experiment = make_experiment(run="half")
-    [store] = experiment.stores
-    folder = experiment.shelf.folder("pool_gradients", experiment.pool_gradient_fields(store))
+    [store] = experiment.pool_gradients
+    folder = experiment.shelf.folder(store)
     folder.mkdir(parents=True)
     (folder / "shard").write_bytes(bytes(1000))
     assert before - forecast(run="again").bytes_written == pytest.approx(1000 * module._SPARE, abs=1)
     (folder / "shard").write_bytes(bytes(10**7))
     without_it = before - forecast(run="once more").bytes_written
-    row = bytes_a_row(store.projection_fields["proj_dim"], store.dtype)
+    row = bytes_a_row(store.projection.settings["proj_dim"], store.dtype)
     n_stored = len(experiment.tokenized_pool) * experiment.cfg.warmup.training.epochs
     assert without_it == pytest.approx(n_stored * row * module._SPARE, abs=1)
 

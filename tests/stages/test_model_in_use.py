@@ -1,39 +1,43 @@
+import json
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from lessexp.identity import key_of
 from lessexp.models.lora import lora_parameters
-from tests.conftest import build_model
+from lessexp.models.source import Weights
+from lessexp.stages.configuration import Configured
 
 
 @pytest.mark.parametrize("setting", [{"dtype": "float32"}, {"quantization": "int8"}], ids=["type", "rounding"])
 def test_it_is_what_its_type_and_rounding_are(make_experiment, setting):
-    model = make_experiment().model
-    assert model.identity == make_experiment("selector=random").model.identity
-    assert model.identity != replace(model, cfg=OmegaConf.merge(model.cfg, setting)).identity
+    model = make_experiment().model.model
+    assert key_of(model) == key_of(make_experiment("selector=random").model.model)
+    assert key_of(model) != key_of(replace(model, **setting))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_it_is_what_its_files_are_wherever_they_lie(make_experiment, tmp_path, name):
-    model = make_experiment().model
-    moved = replace(model, folder=shutil.copytree(model.folder, tmp_path / "moved"))
-    assert moved.identity == model.identity
-    with (tmp_path / "moved" / name).open("ab") as file:
+def test_it_is_what_its_weights_are_wherever_they_lie_and_whatever_lies_beside_them(make_experiment, tmp_path, name):
+    model = make_experiment().model.model
+    folder = shutil.copytree(model.weights.folder, tmp_path / "moved")
+    (folder / "notes.json").write_text(json.dumps({"trained": "yesterday"}))
+    assert key_of(replace(model, weights=Weights(folder))) == key_of(model)
+    with (folder / name).open("ab") as file:
         file.write(b" ")
-    assert replace(moved).identity != model.identity
+    assert key_of(replace(model, weights=Weights(folder))) != key_of(model)
 
 
 def test_proxy_steps_are_taken_one_after_the_other(make_experiment):
-    made, given = [build_model(300), build_model(300)], []
-
-    def step(result):
-        return lambda model: given.append(model) or result
-
-    found = replace(make_experiment().model, proxy_steps=[step(model) for model in made]).load()
-    assert len(given) == 2 and given[1] is made[0] and found is made[1]
+    experiment = make_experiment("model.dtype=float32")
+    dropping = "lessexp.proxies.layer_drop.drop_layers"
+    step = Configured({"_target_": dropping, "_partial_": True, "sparsity": 0.5})
+    model = replace(experiment.model.model, steps=(step,))
+    assert len(model.load(experiment.runtime).model.layers) == 1
+    with pytest.raises(ValueError, match="keeps 0 of 1 layers"):
+        replace(model, steps=(step, step)).load(experiment.runtime)
+    assert key_of(model) != key_of(experiment.model.model)
 
 
 def test_the_seed_draws_the_adapter(make_experiment):

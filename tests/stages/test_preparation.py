@@ -1,5 +1,6 @@
 import pytest
 
+from lessexp.identity import key_of
 from lessexp.stages import finetune, gradients, select, warmup
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.preparation import preparation, usable_cores
@@ -30,4 +31,4 @@ def test_a_pool_kept_in_files_gives_bit_for_bit_what_one_in_memory_gives(make_ex
     assert (tmp_path / "cache" / "pools" / "tokenized").exists()
     assert expected == found
     assert artifacts == same_artifacts
-    assert in_files.warmup_fields == in_memory.warmup_fields
+    assert key_of(in_files.warmup) == key_of(in_memory.warmup)

@@ -12,4 +12,4 @@ def test_the_run_folder_gets_a_record_of_each_layer(make_experiment, tmp_path):
 
 
 def test_without_factors_there_is_nothing_to_do(make_experiment):
-    assert proxy.run(make_experiment("selector=iprox", "proxy=layer_drop")) == {}
+    assert proxy.run(make_experiment("selector=iprox", "proxy=layer_drop")) == {"artifacts": {}}

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lessexp.artifacts import artifact_key
 from lessexp.data.tokenize import collate
+from lessexp.identity import key_of
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.proxies.compression import read_compression
 from lessexp.proxies.factors import balanced
@@ -43,7 +43,7 @@ def test_a_proxy_is_built_once_for_all_that_load_it(make_experiment, capsys):
     experiment = make_experiment(*TINY)
     first = experiment.selection_model.load()
     again = make_experiment(*TINY, "fraction=0.5", "target.path=" + experiment.cfg.target.path, run="again")
-    built = again.proxy.artifacts(lambda: pytest.fail("built again"))["proxy"]
+    built = again.runtime.get(again.proxy.artifacts["proxy"])
     assert built.reused and read_compression(built.folder).sparsity == built.record["sparsity"]
     second = again.selection_model.load()
     for name, layer in low_rank_layers(first).items():
@@ -55,12 +55,9 @@ KINDS = ("proxy", "warmup", "pool_gradients")
 
 
 def keys(experiment):
-    fields = {
-        "proxy": experiment.proxy.fields,
-        "warmup": experiment.warmup_fields,
-        "pool_gradients": experiment.pool_gradient_fields(experiment.stores[0]),
-    }
-    return {kind: artifact_key(found) for kind, found in fields.items()}
+    *_, last = experiment.proxy.artifacts.values()
+    found = (last, experiment.warmup, experiment.pool_gradients[0])
+    return {kind: key_of(one) for kind, one in zip(KINDS, found, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,7 @@ def keys(experiment):
         ("proxy.probes.tokens_per_batch=64", []),
         ("proxy.factors.moment_bytes=1", []),
         ("lora.rank=2", ["warmup", "pool_gradients"]),
-        ("proxy.adapter_from=proxy", KINDS),
+        ("proxy.adapter_from=proxy", ["warmup", "pool_gradients"]),
         ("seed=1", KINDS),
     ],
 )
@@ -100,8 +97,8 @@ def test_alignment_and_its_rows_are_part_of_the_proxys_key(make_experiment):
 
 def test_the_targets_warmup_is_the_one_that_plain_less_shares(make_experiment):
     proxy, less = make_experiment(*TINY), make_experiment("selector=less", "model.dtype=float32")
-    assert proxy.warmup_fields == less.warmup_fields
-    assert not proxy.warmup_model.proxy_steps and proxy.selection_model.proxy_steps
+    assert key_of(proxy.warmup) == key_of(less.warmup)
+    assert not proxy.warmup_model.model.factors and proxy.selection_model.model.factors
 
 
 def test_a_proxy_of_fewer_layers_has_nothing_to_build(make_experiment):

@@ -10,13 +10,6 @@ def test_the_runs_own_way_comes_first_and_what_equals_it_is_not_listed_again(com
     assert found == [(512, "float16"), (64, "int8"), (512, "int8")]
 
 
-def test_where_artifacts_lie_is_no_part_of_a_projection(compose_config):
-    cfg = compose_config("projection=identity", "paths.warmup=/somewhere")
-    (store,) = store_settings(cfg)
-    assert store.projection.warmup == "/somewhere"
-    assert store.projection_fields["warmup"] is None
-
-
 def test_other_keys_are_refused_by_name(compose_config):
     with pytest.raises(ExperimentError, match=r"datastore.also\[1\] has 'seed'; it may change proj_dim and dtype only"):
         store_settings(compose_config("datastore.also=[{dtype:int8},{seed:1}]"))
