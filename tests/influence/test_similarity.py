@@ -127,7 +127,7 @@ def test_weights_that_do_not_fit_the_checkpoints_are_refused(stores, weights):
         score(*stores, weights)
 
 
-@pytest.mark.parametrize("key", ["warmup", "proxy", "space", "projection"])
+@pytest.mark.parametrize("key", ["model", "lora", "warmup", "space", "projection"])
 def test_stores_of_different_settings_are_not_compared(stores, key):
     pool, target = (
         GradientDatastore(store.root, replace(store.manifest, provenance=store.manifest.provenance | {key: value}))
