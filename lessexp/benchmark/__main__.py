@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, scaling, scoring
+from lessexp.benchmark import dtypes, gradients, pool, projection, proxies, rounding, scaling, scoring
 from lessexp.benchmark.tables import figures_table
 from lessexp.errors import UserError
 from lessexp.files import user_path
@@ -178,6 +178,15 @@ def _measure_scaling(options: argparse.Namespace) -> Results:
     return scaling.measure(overrides=options.overrides, sizes=options.sizes)
 
 
+def _rounding_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", help="of the runs, as run.py takes them, e.g. pool_sample.n_rows=120")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of the frozen weights")
+
+
+def _measure_rounding(options: argparse.Namespace) -> Results:
+    return rounding.measure(overrides=options.overrides, dtypes=options.dtypes)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "gradients": Benchmark(
         "features beside plain and released passes", _gradients_options, _measure_gradients, _gradients_tables
@@ -203,6 +212,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "pool": Benchmark("reading, checking and tokenising a large pool", _pool_options, _measure_pool, _pool_tables),
     "scaling": Benchmark(
         "what is forecast before a run beside what it takes", _scaling_options, _measure_scaling, scaling.tables
+    ),
+    "rounding": Benchmark(
+        "what other batches and several processes alter", _rounding_options, _measure_rounding, rounding.tables
     ),
 }
 
