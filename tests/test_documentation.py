@@ -40,7 +40,7 @@ SHRINK = [
     *("data.rows_per_family=4", "target.rows_per_family=2", "benchmark.rows_per_family=2", "data.path=LESS_POOL"),
     *("target.path=FOLDER/eval/mmlu/dev.jsonl", "benchmark.path=FOLDER/eval/mmlu/test.jsonl"),
     *("lora.rank=4", "lora.alpha=8", "proj_dim=64", "micro_batch_size=8", "benchmark.max_new_tokens=4"),
-    *("warmup.training.batch_size=2", "finetune.training.batch_size=2", "finetune.training.epochs=1"),
+    *("warmup.training.batch_size=2", "finetune.training.batch_size=2", "finetune.training.epochs=2"),
     *("proxy.rank_multiple=8", "proxy.probes.n_rows=8"),
     *("benchmark.limit=2", "evaluation.bootstrap.n_resamples=20", "logger=none", "device=cpu"),
 ]

@@ -161,8 +161,8 @@ def test_the_papers_recipe_runs_on_a_tiny_llama(model_folder, tmp_path):
     warmup = tmp_path / "artifacts" / "warmup" / results["stages"]["warmup"]["artifacts"]["warmup"]["key"]
     states = [json.loads((warmup / f"epoch={epoch}" / "trainer_state.json").read_text()) for epoch in (1, 2, 3, 4)]
     assert [state["step"] for state in states] == [2, 4, 6, 8]
-    # Eight steps, one of them the rise: 1, 6/7, 5/7, ... of 2e-5, two an epoch.
-    expected = [2e-5 * (first + second) / 14 for first, second in ((7, 6), (5, 4), (3, 2), (1, 0))]
+    # Eight steps, one of them the rise: 0, 1, 6/7, 5/7, ... of 2e-5, two an epoch.
+    expected = [2e-5 * (first + second) / 14 for first, second in ((0, 7), (6, 5), (4, 3), (2, 1))]
     assert [state["mean_learning_rate"] for state in states] == pytest.approx(expected)
     adapter = json.loads((warmup / "epoch=4" / "adapter_config.json").read_text())
     assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (128, 512, 0.1)

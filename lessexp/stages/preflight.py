@@ -64,7 +64,7 @@ def preflight(experiment: Experiment) -> None:
     if "warmup" in stages:
         _check_space(experiment)
     _check_learning_rates(experiment)
-    for note in _notes_on_few_rows(experiment):
+    for note in (*_notes_on_few_rows(experiment), *_notes_on_weights(experiment)):
         say(note)
 
 
@@ -245,20 +245,12 @@ def _trainings(experiment: Experiment) -> Iterator[tuple[str, DictConfig, int]]:
 
 
 def _check_learning_rates(experiment: Experiment) -> None:
-    """Refuse a training whose every step has a learning rate of 0, as the last step of the linear schedule has."""
+    """Refuse a training of one step that is the first of a rise, where the learning rate is 0."""
     for stage, node, n_rows in _trainings(experiment):
-        training = training_settings(node)
-        rates = epoch_mean_rates(
-            schedule=training.schedule,
-            learning_rate=training.learning_rate,
-            warmup_ratio=training.warmup_ratio,
-            epochs=training.epochs,
-            steps_per_epoch=math.ceil(n_rows / training.batch_size),
-        )
-        if not any(rates):
+        if not any(_epoch_rates(node, n_rows)):
             raise ExperimentError(
-                f"{stage}: the learning rate is 0 at every step, so nothing would be trained; set "
-                f"{stage}.training.schedule=constant or raise {stage}.training.epochs"
+                f"{stage}: its only step is the first of the schedule's rise, where the learning rate is 0, so nothing "
+                f"would be trained; set {stage}.training.warmup_ratio=0 or raise {stage}.training.epochs"
             )
 
 
@@ -279,3 +271,29 @@ def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
         if n_rows < batch_size:
             short = f"{n_rows} of {n_usable} rows, less than one batch of {batch_size}"
             yield f"{stage}: {short}; each step takes all of them"
+def _epoch_rates(node: DictConfig, n_rows: int) -> list[float]:
+    training = training_settings(node)
+    return epoch_mean_rates(
+        schedule=training.schedule,
+        learning_rate=training.learning_rate,
+        warmup_ratio=training.warmup_ratio,
+        epochs=training.epochs,
+        steps_per_epoch=math.ceil(n_rows / training.batch_size),
+    )
+
+
+
+
+def _notes_on_weights(experiment: Experiment) -> Iterator[str]:
+    """A sentence if the first checkpoint weighs nothing beside others, although gradients are computed at it."""
+    cfg = experiment.cfg
+    if "gradients" not in cfg.selector.stages or not trains_warmup(cfg):
+        return
+    first, *_ = _epoch_rates(cfg.warmup.training, experiment.n_warmup)
+    chosen = cfg.warmup.checkpoints or range(1, cfg.warmup.training.epochs + 1)
+    others = ",".join(str(epoch) for epoch in chosen if epoch != 1)
+    if first == 0 and 1 in chosen and others:
+        yield (
+            "warmup: the only step of epoch 1 is the first of the schedule's rise, where the learning rate is 0, so "
+            f"checkpoint 1 weighs nothing; set warmup.training.warmup_ratio=0 or 'warmup.checkpoints=[{others}]'"
+        )

@@ -12,7 +12,7 @@ from lessexp.models.causal_lm import per_example_loss
 from lessexp.models.lora import copy_values
 from lessexp.processes import ALONE, Team
 from lessexp.training.checkpoint import EpochCheckpoint
-from lessexp.training.schedule import SCHEDULES, epoch_mean_rates, warmup_steps
+from lessexp.training.schedule import epoch_mean_rates, rate_factor, warmup_steps
 from lessexp.training.sharding import shard, spread_like
 from lessexp.training.trained_part import ADAPTER, TrainedPart
 
@@ -121,13 +121,12 @@ class InstructionTuning(pl.LightningModule):
                     "exp_avg": spread_like(self.resume_from.exp_avg[name], parameter),
                     "exp_avg_sq": spread_like(self.resume_from.exp_avg_sq[name], parameter),
                 }
-        factor = SCHEDULES[self.settings.schedule]
         rise = warmup_steps(self.total_steps, self.settings.warmup_ratio)
 
         def rate_of_next_step(steps_since_start: int) -> float:
             # The scheduler asks once more after the last step.
             step = min(self.first_step + steps_since_start + 1, self.total_steps)
-            return factor(step, total_steps=self.total_steps, warmup_steps=rise)
+            return rate_factor(self.settings.schedule, step, total_steps=self.total_steps, warmup_steps=rise)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_of_next_step)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

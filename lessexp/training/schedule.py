@@ -1,36 +1,36 @@
-"""Learning rate over optimizer steps, and its mean over an epoch: LESS's checkpoint weight η̄."""
+"""Learning rate over optimizer steps, as in transformers, and its mean over an epoch: LESS's checkpoint weight η̄."""
 
 import math
+from collections.abc import Callable, Mapping
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "constant": lambda done: 1.0,
+}
+"""By name: the share of the peak rate left when a share of the steps after the rise is done."""
 
 
-def linear_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
-    """Share of the peak rate that optimizer step ``step`` uses: a linear rise, then a linear fall to 0.
+def rate_factor(schedule: str, step: int, *, total_steps: int, warmup_steps: int) -> float:
+    """Share of the peak rate that an optimizer step uses.
+
+    As with `transformers.get_scheduler`, a rise begins with a rate of 0, and the rate of the last step is above 0.
 
     Args:
+        schedule: name in `SCHEDULES`.
         step: counts from 1.
-        total_steps: the rate reaches zero here.
-        warmup_steps: the rate peaks here.
+        total_steps: steps of the run.
+        warmup_steps: the linear rise takes the steps up to this one; the next has the peak rate.
 
     Raises:
         ValueError: ``step`` is outside ``1..total_steps``.
     """
     if not 1 <= step <= total_steps:
         raise ValueError(f"step counts from 1 to {total_steps}, got {step}")
-    if step < warmup_steps:
-        return step / warmup_steps
-    if total_steps == warmup_steps:
-        return 1.0
-    return (total_steps - step) / (total_steps - warmup_steps)
-
-
-def constant_factor(step: int, *, total_steps: int, warmup_steps: int) -> float:
-    """Share of the peak rate with no decay after the rise; arguments and errors of `linear_factor`."""
-    if not 1 <= step <= total_steps:
-        raise ValueError(f"step counts from 1 to {total_steps}, got {step}")
-    return min(1.0, step / max(warmup_steps, 1))
-
-
-SCHEDULES = {"linear": linear_factor, "constant": constant_factor}
+    steps_before = step - 1
+    if steps_before < warmup_steps:
+        return steps_before / warmup_steps
+    return SCHEDULES[schedule]((steps_before - warmup_steps) / (total_steps - warmup_steps))
 
 
 def warmup_steps(total_steps: int, ratio: float) -> int:
@@ -43,9 +43,11 @@ def epoch_mean_rates(
 ) -> list[float]:
     """Mean learning rate of each epoch: η̄ of LESS (section 3.2), before normalisation."""
     total = epochs * steps_per_epoch
-    factor = SCHEDULES[schedule]
     rise = warmup_steps(total, warmup_ratio)
-    rates = [learning_rate * factor(step, total_steps=total, warmup_steps=rise) for step in range(1, total + 1)]
+    rates = [
+        learning_rate * rate_factor(schedule, step, total_steps=total, warmup_steps=rise)
+        for step in range(1, total + 1)
+    ]
     return [
         math.fsum(rates[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]) / steps_per_epoch
         for epoch in range(epochs)

@@ -51,7 +51,7 @@ def test_runs_that_train_on_the_same_rows_share_the_adapter_whatever_they_aim_at
     assert [path.name for path in first.folder.iterdir() if path.is_dir()] == ["adapter"]  # no epoch is left
 
 
-THREE_EPOCHS = ["finetune.training.epochs=3"]  # in the first step A stays as it is, and the last has a rate of zero
+THREE_EPOCHS = ["finetune.training.epochs=3"]  # the first step has a rate of 0, and in the second A stays as it is
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         (["max_length=5"], ExperimentError, "target example 'target-000': no token of its answer"),
         (["fraction=abc"], ExperimentError, "fraction should be a valid number, got 'abc'"),
         (
-            ["warmup.training.schedule=cosine"],
+            ["warmup.training.schedule=polynomial"],
             ExperimentError,
-            "must be one of linear, constant, got 'cosine'",
+            "must be one of linear, cosine, constant, got 'polynomial'",
         ),
         (
             ["+finetune.training.foo=1"],
@@ -73,14 +73,14 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             "trainer=fsdp cannot spread",
         ),
         (
-            ["warmup.training.batch_size=12", "warmup.training.epochs=1", "warmup.training.warmup_ratio=0"],
+            ["warmup.training.batch_size=12", "warmup.training.epochs=1"],
             ExperimentError,
-            "warmup: the learning rate is 0 at every step, so nothing would be trained; set .*schedule=constant",
+            r"warmup: its only step is the first of the schedule's rise, .*; set warmup\.training\.warmup_ratio=0 or",
         ),
         (
-            ["finetune.training.batch_size=12", "finetune.training.warmup_ratio=0"],
+            ["finetune.training.batch_size=12", "finetune.training.schedule=constant"],
             ExperimentError,
-            "finetune: the learning rate is 0 at every step, so nothing would be trained",
+            "finetune: its only step is the first of the schedule's rise, where the learning rate is 0",
         ),
         (["trainer.strategy=zero"], ExperimentError, "trainer.strategy must be one of ddp, fsdp, got 'zero'"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
@@ -108,9 +108,9 @@ def notes_of(make_experiment, capsys, *overrides):
     ("overrides", "notes"),
     [
         ([], []),
-        (["fraction=0.1"], ["finetune: 2 of 24 rows, less than one batch of 4; each step takes all"]),
+        (["fraction=0.1", TWO_EPOCHS], ["finetune: 2 of 24 rows, less than one batch of 4; each step takes all"]),
         (
-            ["fraction=0.04"],
+            ["fraction=0.04", TWO_EPOCHS],
             [
                 "select: fraction=0.04 of 24 rows is less than one row, so 1 row is taken",
                 "finetune: 1 of 24 rows, less than",
@@ -133,6 +133,31 @@ def notes_of(make_experiment, capsys, *overrides):
 def test_shares_of_few_rows_are_announced_and_not_refused(make_experiment, capsys, overrides, notes):
     found = notes_of(make_experiment, capsys, *overrides)
     assert len(found) == len(notes)
+def test_a_training_of_one_step_without_a_rise_is_no_fault(make_experiment):
+    one_step = [f"{stage}.training.{key}" for stage in ("warmup", "finetune") for key in ("batch_size=12", "epochs=1")]
+    make_experiment(*one_step, "warmup.training.warmup_ratio=0", "finetune.training.warmup_ratio=0")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_announced"),
+    [
+        ([], True),
+        (["warmup.training.warmup_ratio=0"], False),
+        (["warmup.training.batch_size=4"], False),
+        (["warmup.checkpoints=[2,3]"], False),
+        (["warmup.checkpoints=[1]"], False),  # it counts alone
+        (["selector=random"], False),
+    ],
+)
+def test_a_checkpoint_that_weighs_nothing_is_announced(make_experiment, capsys, overrides, is_announced):
+    make_experiment("warmup.training.batch_size=12", "warmup.training.epochs=3", *overrides)
+    advice = "so checkpoint 1 weighs nothing; set warmup.training.warmup_ratio=0 or 'warmup.checkpoints=[2,3]'"
+    assert (advice in capsys.readouterr().out) == is_announced
+
+
+TWO_EPOCHS = "finetune.training.epochs=2"  # the first of two steps has a rate of 0
+
+
     assert all(line.startswith(note) for line, note in zip(found, notes, strict=True))
 
 

@@ -121,7 +121,7 @@ def test_a_pool_of_one_row_and_any_alphabet(make_experiment, tmp_path, selector)
     write_rows(tmp_path / "one.jsonl", [row])
     write_rows(tmp_path / "odd.jsonl", [replace(row, example_id="目標", task="toy", subtask="Übung")])
     places = [f"data.paths=[{tmp_path / 'one.jsonl'}]", f"target.path={tmp_path / 'odd.jsonl'}"]
-    experiment = built(make_experiment, selector, *places, "fraction=1.0", "finetune.training.batch_size=1")
+    experiment = built(make_experiment, selector, *places, "fraction=1.0", "finetune.training.epochs=2")
     assert list(score_table(experiment)) == selected_ids(experiment) == ["عربي"]
 
 
