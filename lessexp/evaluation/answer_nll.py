@@ -65,6 +65,10 @@ class AnswerNLLBenchmark:
         """The rows as they are: they have no solved examples."""
         return list(rows)
 
+    def cut(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[str]:
+        """None: a row too long for its answer is not judged."""
+        return []
+
     def questions(self) -> dict[str, str]:
         """What the user says in each row."""
         return asked(self.rows())

@@ -79,6 +79,9 @@ class Benchmark(Protocol):
     def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
         """``rows`` with as many of their solved examples as leave room for the answer in ``max_length`` tokens."""
 
+    def cut(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[str]:
+        """Example ids of the ``rows`` whose prompt loses its start in `judge`, for room in ``max_length`` tokens."""
+
     def questions(self) -> dict[str, str]:
         """What each row asks, without instructions and solved examples, by example id."""
 

@@ -6,14 +6,10 @@ from typing import Protocol, runtime_checkable
 
 from lessexp.data.few_shot import Exercise, FewShotRow, Templates, by_subtask, few_shot_row, of_subtasks
 from lessexp.data.rows import Row
-from lessexp.errors import UserError
 from lessexp.evaluation.base import Examinee, Prediction, Reader
+from lessexp.evaluation.generation import cut_prompts, prompt_ids, token_ids
 from lessexp.evaluation.leaks import QuestionIndex
 from lessexp.evaluation.limit import limited
-
-
-class NoRoomError(UserError, ValueError):
-    """Answers as long as all the model may read."""
 
 
 @runtime_checkable
@@ -109,15 +105,7 @@ class FewShotBenchmark:
 
         A row fits if both its prompt with the longest possible answer and the whole row with its right answer do.
         One that does not fit even without examples keeps none.
-
-        Raises:
-            NoRoomError: not a token of any question would fit.
         """
-        if self.max_new_tokens >= max_length:
-            raise NoRoomError(
-                f"benchmark.max_new_tokens={self.max_new_tokens} leaves nothing of evaluation.max_length={max_length} "
-                "for the question; lower the one or raise the other"
-            )
         fitted = []
         for given in rows:
             item = self.item(given)
@@ -129,6 +117,12 @@ class FewShotBenchmark:
             )
             fitted.append(next(fits, item.row(0)))
         return fitted
+
+    def cut(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[str]:
+        """Those of the rows without solved examples that are too long even so."""
+        bare = [row for row in rows if row == self.item(row).row(0)]
+        cues = [self.item(row).templates.cue for row in bare]
+        return cut_prompts(bare, reader, max_length=max_length, max_new_tokens=self.max_new_tokens, cues=cues)
 
     def judge(self, examinee: Examinee, rows: Sequence[Row]) -> list[Prediction]:
         """The model's answers and what they are worth."""
@@ -149,15 +143,6 @@ def _completed(exercise: Exercise, examples: Sequence[Exercise]) -> Exercise:
 
 
 def _length(row: Row, cue: str, reader: Reader, *, max_new_tokens: int) -> int:
-    prompt = len(prompt_ids(row, cue, reader)) + max_new_tokens
+    prompt = len(prompt_ids(row.messages[:-1], cue, reader)) + max_new_tokens
     whole = "".join(segment.text for segment in reader.chat_format.segments(row.messages))
-    return max(prompt, len(_token_ids(whole, reader)))
-
-
-def prompt_ids(row: Row, cue: str, reader: Reader) -> list[int]:
-    """What the model reads before it answers."""
-    return _token_ids(reader.chat_format.prompt(row.messages[:-1]) + cue, reader)
-
-
-def _token_ids(text: str, reader: Reader) -> list[int]:
-    return reader.tokenizer(text, add_special_tokens=reader.chat_format.add_special_tokens, verbose=False)["input_ids"]
+    return max(prompt, len(token_ids(whole, reader)))

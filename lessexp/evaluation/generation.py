@@ -8,7 +8,39 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from lessexp.data.chat_format import Messages
-from lessexp.evaluation.base import Examinee
+from lessexp.data.rows import Row
+from lessexp.errors import UserError
+from lessexp.evaluation.base import Examinee, Reader
+
+
+class NoRoomError(UserError, ValueError):
+    """Answers as long as all the model may read."""
+
+
+def prompt_ids(messages: Messages, cue: str, reader: Reader) -> list[int]:
+    """What the model reads before it answers."""
+    return token_ids(reader.chat_format.prompt(messages) + cue, reader)
+
+
+def token_ids(text: str, reader: Reader) -> list[int]:
+    """Tokens of a text that the chat format made."""
+    return reader.tokenizer(text, add_special_tokens=reader.chat_format.add_special_tokens, verbose=False)["input_ids"]
+
+
+def cut_prompts(
+    rows: Sequence[Row],
+    reader: Reader,
+    *,
+    max_length: int,
+    max_new_tokens: int,
+    cues: Sequence[str] | None = None,
+) -> list[str]:
+    """Example ids of the rows whose prompt loses its start in `greedy_answers`, which has the same arguments."""
+    return [
+        row.example_id
+        for row, cue in zip(rows, cues or [""] * len(rows), strict=True)
+        if len(prompt_ids(row.messages[:-1], cue, reader)) + max_new_tokens > max_length
+    ]
 
 
 class StopsAt(StoppingCriteria):
@@ -63,15 +95,19 @@ def greedy_answers(
         max_new_tokens: the longest answer.
         stop: strings that end an answer.
         cues: for each conversation, the words its answer begins with, which are given and not part of it.
+
+    Raises:
+        NoRoomError: no token of any prompt would have room.
     """
     tokenizer = examinee.tokenizer
     room = examinee.max_length - max_new_tokens
+    if room < 1:
+        raise NoRoomError(
+            f"answers of {max_new_tokens} tokens leave nothing of evaluation.max_length={examinee.max_length} for the "
+            "question; lower the one or raise the other"
+        )
     prompts = [
-        tokenizer(
-            examinee.chat_format.prompt(messages) + cue,
-            add_special_tokens=examinee.chat_format.add_special_tokens,
-            verbose=False,
-        )["input_ids"][-room:]
+        prompt_ids(messages, cue, examinee)[-room:]
         for messages, cue in zip(conversations, cues or [""] * len(conversations), strict=True)
     ]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))

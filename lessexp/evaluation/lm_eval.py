@@ -111,6 +111,10 @@ class LMEvalBenchmark:
         """The rows as they are; lm-eval adds the examples, and cuts long prompts at their start."""
         return list(rows)
 
+    def cut(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[str]:
+        """None that is known: lm-eval warns of those that it cuts."""
+        return []
+
     def questions(self) -> dict[str, str]:
         """What is asked, by example id."""
         return asked(self.rows())

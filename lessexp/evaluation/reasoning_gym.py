@@ -7,7 +7,7 @@ from typing import Any
 from lessexp.data.reasoning_gym import family_dataset, generate_problems
 from lessexp.data.rows import Row
 from lessexp.evaluation.base import Examinee, Prediction, Reader, asked
-from lessexp.evaluation.generation import greedy_answers
+from lessexp.evaluation.generation import cut_prompts, greedy_answers
 from lessexp.evaluation.limit import limited
 
 
@@ -54,6 +54,10 @@ class ReasoningGymBenchmark:
     def fit(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[Row]:
         """The rows as they are: they have no solved examples."""
         return list(rows)
+
+    def cut(self, rows: Sequence[Row], reader: Reader, *, max_length: int) -> list[str]:
+        """Those too long for an answer beside them."""
+        return cut_prompts(rows, reader, max_length=max_length, max_new_tokens=self.max_new_tokens)
 
     def questions(self) -> dict[str, str]:
         """The problems."""

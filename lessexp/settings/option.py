@@ -72,10 +72,16 @@ def _has_target(node: Any) -> Any:
 
 
 def _limited(node: dict[str, Any]) -> dict[str, Any]:
-    limit = node.get("limit")
-    if limit is not None and not (type(limit) is int and limit >= 1):
+    limit, longest = node.get("limit"), node.get("max_new_tokens", 1)
+    if limit is not None and not _is_count(limit):
         raise _error_at(("limit",), "should be null or a whole number of 1 or more", limit)
+    if not _is_count(longest):
+        raise _error_at(("max_new_tokens",), "should be a whole number of 1 or more", longest)
     return node
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
 
 
 Option = Annotated[dict[str, Any], BeforeValidator(_has_target), AfterValidator(_checked_option)]

@@ -96,6 +96,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
         "held_out": is_held_out(rows, experiment.target),
         "leaks": leaks | {"left_out": len(left_out)},
         "n_shortened": n_shortened,
+        "n_cut": len(experiment.benchmark.cut(rows, experiment.model, max_length=cfg.evaluation.max_length)),
         "metrics": {
             metric: _summaries(
                 {name: found[metric] for name, (found, _) in answers.items()},

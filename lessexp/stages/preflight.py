@@ -89,6 +89,8 @@ def check_settings(experiment: Experiment) -> None:
         _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
     for store in experiment.stores:
         _check_choice("datastore.dtype", store.dtype, CODECS)
+    if "evaluate" in cfg.selector.stages:
+        _check_longest_answer(cfg)
     if "representations" in cfg.selector.stages:
         _check_choice("selector.representations.dtype", cfg.selector.representations.dtype, CODECS)
 
@@ -96,6 +98,15 @@ def check_settings(experiment: Experiment) -> None:
 def _check_choice(key: str, value: Any, choices: Mapping[str, Any]) -> None:
     if value not in choices:
         raise ExperimentError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_longest_answer(cfg: DictConfig) -> None:
+    longest, max_length = cfg.benchmark.get("max_new_tokens"), cfg.evaluation.max_length
+    if longest is not None and longest >= max_length:
+        raise ExperimentError(
+            f"benchmark.max_new_tokens={longest} leaves nothing of evaluation.max_length={max_length} for the "
+            "question; lower the one or raise the other"
+        )
 
 
 def _check_rows(experiment: Experiment) -> None:
@@ -131,6 +142,23 @@ def _check_benchmark(experiment: Experiment) -> None:
     kept, dropped = experiment.tokenized_benchmark_rows
     if not kept:
         raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
+    _check_prompts(experiment)
+
+
+def _check_prompts(experiment: Experiment) -> None:
+    """Announce prompts that would lose their start, and refuse a benchmark all of whose prompts would."""
+    rows, max_length = experiment.benchmark_rows, experiment.cfg.evaluation.max_length
+    cut = experiment.benchmark.cut(rows, experiment.model, max_length=max_length)
+    if not cut:
+        return
+    sentence = (
+        f"{len(cut)} of {len(rows)} test prompts lose their start, for with the longest answer they exceed "
+        f"evaluation.max_length={max_length}; the first is '{cut[0]}'; raise evaluation.max_length, or lower "
+        "benchmark.max_new_tokens"
+    )
+    if len(cut) == len(rows):
+        raise ExperimentError(sentence)
+    say(f"warning: {sentence}")
 
 
 def _check_leaks(experiment: Experiment) -> None:
@@ -254,6 +282,17 @@ def _check_learning_rates(experiment: Experiment) -> None:
             )
 
 
+def _epoch_rates(node: DictConfig, n_rows: int) -> list[float]:
+    training = training_settings(node)
+    return epoch_mean_rates(
+        schedule=training.schedule,
+        learning_rate=training.learning_rate,
+        warmup_ratio=training.warmup_ratio,
+        epochs=training.epochs,
+        steps_per_epoch=math.ceil(n_rows / training.batch_size),
+    )
+
+
 def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
     """A sentence for each share of the pool that is less than one row, and each training on less than one batch."""
     cfg, n_pool, n_usable = experiment.cfg, len(experiment.pool), len(experiment.usable_pool)
@@ -271,17 +310,6 @@ def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
         if n_rows < batch_size:
             short = f"{n_rows} of {n_usable} rows, less than one batch of {batch_size}"
             yield f"{stage}: {short}; each step takes all of them"
-def _epoch_rates(node: DictConfig, n_rows: int) -> list[float]:
-    training = training_settings(node)
-    return epoch_mean_rates(
-        schedule=training.schedule,
-        learning_rate=training.learning_rate,
-        warmup_ratio=training.warmup_ratio,
-        epochs=training.epochs,
-        steps_per_epoch=math.ceil(n_rows / training.batch_size),
-    )
-
-
 
 
 def _notes_on_weights(experiment: Experiment) -> Iterator[str]:

@@ -96,6 +96,16 @@ def test_rows_that_fit_are_left_as_they_are_and_a_subset_is_fitted_row_by_row(bu
     reader = Examinee(torch.nn.Linear(1, 1), tokenizer, chat_format, 0, 0, lambda done: None)
     rows = benchmark.rows()
     assert benchmark.fit(rows[::-1], reader, max_length=10_000) == rows[::-1]
+    assert benchmark.cut(rows, reader, max_length=10_000) == []
+
+
+@pytest.mark.parametrize("build", BENCHMARKS)
+def test_a_benchmark_names_the_prompts_that_lose_their_start(build, tmp_path, tokenizer, chat_format):
+    benchmark = build(tmp_path)
+    reader = Examinee(torch.nn.Linear(1, 1), tokenizer, chat_format, 0, 0, lambda done: None)
+    rows = benchmark.fit(benchmark.rows(), reader, max_length=10)
+    expected = [row.example_id for row in rows] if benchmark.metric else []
+    assert benchmark.cut(rows, reader, max_length=10) == expected
 
 
 def test_mean_by_subtask_averages_each_subtask_alone_in_order_of_first_appearance():

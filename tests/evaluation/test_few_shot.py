@@ -4,7 +4,8 @@ import torch
 from lessexp.data.few_shot import Exercise
 from lessexp.data.tokenize import tokenize_row
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.few_shot import FewShotBenchmark, NoRoomError, prompt_ids
+from lessexp.evaluation.few_shot import FewShotBenchmark
+from lessexp.evaluation.generation import prompt_ids
 from tests.conftest import prompts
 
 MAX_NEW_TOKENS = 12
@@ -63,7 +64,9 @@ def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, m
 
     def fits(row):
         tokens = tokenize_row(row, tokenizer=reader.tokenizer, chat_format=reader.chat_format, max_length=10_000)
-        return max(len(prompt_ids(row, "A:", reader)) + max_new_tokens, len(tokens.input_ids)) <= max_length
+        return (
+            max(len(prompt_ids(row.messages[:-1], "A:", reader)) + max_new_tokens, len(tokens.input_ids)) <= max_length
+        )
 
     for row, given in zip(fitted, whole, strict=True):
         kept = [index for index in range(3) if f"shot {index}" in row.messages[0][1]]
@@ -79,9 +82,15 @@ def test_lengths_between_drop_some_examples_of_some_questions(reader):
     assert counts == sorted(counts, reverse=True) and 0 in counts and max(counts) > 1
 
 
-def test_answers_as_long_as_all_that_fits_are_refused_naming_both_keys(reader):
-    with pytest.raises(NoRoomError, match=r"benchmark\.max_new_tokens=12 .* evaluation\.max_length=12"):
-        build().fit(build().rows(), reader, max_length=12)
+@pytest.mark.parametrize("n_shots", [3, 0])
+@pytest.mark.parametrize("max_length", [40, 100, 150, 200, 250])
+def test_prompts_too_long_without_examples_lose_their_start(reader, max_length, n_shots):
+    exam = build(n_shots=n_shots)
+    rows = exam.fit(exam.rows(), reader, max_length=max_length)
+    lengths = {row.example_id: len(prompt_ids(row.messages[:-1], "A:", reader)) + MAX_NEW_TOKENS for row in rows}
+    cut = [name for name, length in lengths.items() if length > max_length]
+    assert exam.cut(rows, reader, max_length=max_length) == cut
+    assert (len(cut) > 0) == (max_length < 250)
 
 
 @pytest.mark.parametrize("n_shots", [3, 1, 0])

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from lessexp.data.rows import Row
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.generation import StopsAt, before_stop, greedy_answers
+from lessexp.evaluation.generation import NoRoomError, StopsAt, before_stop, cut_prompts, greedy_answers, prompt_ids
 from lessexp.models.causal_lm import load_causal_lm
 
 MAX_NEW_TOKENS = 10
@@ -140,3 +141,20 @@ def test_a_prompt_too_long_loses_its_start_so_that_the_answer_has_room(model, to
         new_tokens.append(int(logits.argmax()))
     expected = tokenizer.decode(new_tokens, skip_special_tokens=True).strip()
     assert greedy_answers(examinee, CONVERSATIONS[1:2], max_new_tokens=MAX_NEW_TOKENS) == [expected]
+
+
+def test_prompts_that_lose_their_start_are_those_without_room_for_the_longest_answer(examine):
+    examinee = examine()
+    rows = [Row("d", str(index), (*messages, ("assistant", "x"))) for index, messages in enumerate(CONVERSATIONS)]
+    cues = ["", "the answer", "", "", ""]
+    lengths = [len(prompt_ids(messages, cue, examinee)) for messages, cue in zip(CONVERSATIONS, cues, strict=True)]
+    for max_length in {length + MAX_NEW_TOKENS - less for length in lengths for less in (0, 1)}:
+        found = cut_prompts(rows, examinee, max_length=max_length, max_new_tokens=MAX_NEW_TOKENS, cues=cues)
+        assert found == [str(index) for index, length in enumerate(lengths) if length + MAX_NEW_TOKENS > max_length]
+
+
+@pytest.mark.parametrize("max_length", [MAX_NEW_TOKENS, 3])
+def test_answers_as_long_as_all_that_fits_are_refused(model, tokenizer, chat_format, max_length):
+    examinee = Examinee(model, tokenizer, chat_format, max_length, 100_000, lambda done: None)
+    with pytest.raises(NoRoomError, match=rf"10 tokens leave nothing of evaluation\.max_length={max_length}"):
+        greedy_answers(examinee, CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS)

@@ -97,6 +97,7 @@ def test_two_metrics_with_paired_intervals_and_fewer_examples_where_they_do_not_
     finetune.run(experiment)
     record = evaluate.run(experiment)
     assert 0 < record["n_shortened"] < 9
+    assert record["n_cut"] == 0
     assert list(record["metrics"]) == ["answer_nll", "f1", "exact_match"]
     lines = read_lines(experiment.run_folder / "predictions.jsonl")
     assert set(lines[0]["further_scores"]) == {"exact_match"}

@@ -5,6 +5,7 @@ import pytest
 from lessexp.data.rows import Row, write_rows
 from lessexp.data.target import EmptyTargetError
 from lessexp.errors import MissingFileError, UserError
+from lessexp.evaluation.generation import prompt_ids
 from lessexp.evaluation.leaks import LeakError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.stages.configuration import ExperimentError
@@ -92,11 +93,69 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_
         make_experiment(*overrides)
 
 
+@pytest.mark.parametrize("target", ["reasoning_gym", "bbh"])
+@pytest.mark.parametrize("max_length", [40, 39, 1])
+def test_answers_as_long_as_all_the_model_may_read_are_refused(make_experiment, tmp_path, target, max_length):
+    asked = [f"target={target}"]
+    if target == "bbh":
+        dev = {"task": "t", "input": "Is it?", "target": "no", "shot": 0, "task_prompt": "Say.", "cot": "No."}
+        asked.append(f"target.path={write_lines(tmp_path / 'dev.jsonl', dev)}")
+        asked.append(f"benchmark.path={write_lines(tmp_path / 'test.jsonl', dev | {'input': 'Was it?'})}")
+    changes = ["benchmark.max_new_tokens=40", f"evaluation.max_length={max_length}"]
+    message = rf"benchmark\.max_new_tokens=40 leaves nothing of evaluation\.max_length={max_length} for the question"
+    with pytest.raises(ExperimentError, match=message):
+        make_experiment("selector=random", *asked, *changes)
+    make_experiment("selector=random", *asked, *changes, "selector.stages=[select]")
+
+
+def prompt_lengths(experiment):
+    reader = experiment.model
+    return sorted(len(prompt_ids(row.messages[:-1], "", reader)) for row in experiment.benchmark.rows())
+
+
+def test_prompts_that_lose_their_start_are_announced_and_refused_if_all_do(make_experiment, capsys):
+    settings = ["selector=random", "target=reasoning_gym", "benchmark.rows_per_family=3", "benchmark.max_new_tokens=9"]
+    lengths = prompt_lengths(make_experiment(*settings))
+    assert "lose their start" not in capsys.readouterr().out
+    some, none = lengths[len(lengths) // 2], lengths[0] - 1
+    make_experiment(*settings, f"evaluation.max_length={some + 9}", "target_max_length=400", run="some")
+    n_cut = sum(length > some for length in lengths)
+    assert 0 < n_cut < 6
+    assert f"warning: {n_cut} of 6 test prompts lose their start" in capsys.readouterr().out
+    with pytest.raises(ExperimentError, match=r"6 of 6 test prompts lose their start.*raise evaluation\.max_length"):
+        make_experiment(*settings, f"evaluation.max_length={none + 9}", "target_max_length=400", run="all")
+
+
 def test_what_only_later_stages_need_is_not_asked_for_without_them(make_experiment):
     unfit = ["selector=random", "fraction=0.1", "benchmark.path=/nowhere"]
     assert make_experiment(*unfit, "selector.stages=[select]").n_selected == 2
     with pytest.raises(MissingFileError, match="/nowhere"):
         make_experiment(*unfit, "selector.stages=[select,evaluate]")
+
+
+def test_a_training_of_one_step_without_a_rise_is_no_fault(make_experiment):
+    one_step = [f"{stage}.training.{key}" for stage in ("warmup", "finetune") for key in ("batch_size=12", "epochs=1")]
+    make_experiment(*one_step, "warmup.training.warmup_ratio=0", "finetune.training.warmup_ratio=0")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_announced"),
+    [
+        ([], True),
+        (["warmup.training.warmup_ratio=0"], False),
+        (["warmup.training.batch_size=4"], False),
+        (["warmup.checkpoints=[2,3]"], False),
+        (["warmup.checkpoints=[1]"], False),  # it counts alone
+        (["selector=random"], False),
+    ],
+)
+def test_a_checkpoint_that_weighs_nothing_is_announced(make_experiment, capsys, overrides, is_announced):
+    make_experiment("warmup.training.batch_size=12", "warmup.training.epochs=3", *overrides)
+    advice = "so checkpoint 1 weighs nothing; set warmup.training.warmup_ratio=0 or 'warmup.checkpoints=[2,3]'"
+    assert (advice in capsys.readouterr().out) == is_announced
+
+
+TWO_EPOCHS = "finetune.training.epochs=2"  # the first of two steps has a rate of 0
 
 
 def notes_of(make_experiment, capsys, *overrides):
@@ -133,31 +192,6 @@ def notes_of(make_experiment, capsys, *overrides):
 def test_shares_of_few_rows_are_announced_and_not_refused(make_experiment, capsys, overrides, notes):
     found = notes_of(make_experiment, capsys, *overrides)
     assert len(found) == len(notes)
-def test_a_training_of_one_step_without_a_rise_is_no_fault(make_experiment):
-    one_step = [f"{stage}.training.{key}" for stage in ("warmup", "finetune") for key in ("batch_size=12", "epochs=1")]
-    make_experiment(*one_step, "warmup.training.warmup_ratio=0", "finetune.training.warmup_ratio=0")
-
-
-@pytest.mark.parametrize(
-    ("overrides", "is_announced"),
-    [
-        ([], True),
-        (["warmup.training.warmup_ratio=0"], False),
-        (["warmup.training.batch_size=4"], False),
-        (["warmup.checkpoints=[2,3]"], False),
-        (["warmup.checkpoints=[1]"], False),  # it counts alone
-        (["selector=random"], False),
-    ],
-)
-def test_a_checkpoint_that_weighs_nothing_is_announced(make_experiment, capsys, overrides, is_announced):
-    make_experiment("warmup.training.batch_size=12", "warmup.training.epochs=3", *overrides)
-    advice = "so checkpoint 1 weighs nothing; set warmup.training.warmup_ratio=0 or 'warmup.checkpoints=[2,3]'"
-    assert (advice in capsys.readouterr().out) == is_announced
-
-
-TWO_EPOCHS = "finetune.training.epochs=2"  # the first of two steps has a rate of 0
-
-
     assert all(line.startswith(note) for line, note in zip(found, notes, strict=True))
 
 
