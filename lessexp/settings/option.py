@@ -48,14 +48,14 @@ def _checked_option(node: Any, place: tuple[str, ...] = ()) -> Any:
     try:
         known = arguments_of(_imported(node["_target_"]))
     except PydanticCustomError as error:
-        raise _error_at((*place, "_target_"), error.message(), node["_target_"]) from error
+        raise error_at((*place, "_target_"), error.message(), node["_target_"]) from error
     for key in node.keys() - {*(known or node), *_OF_HYDRA}:
         raise _unknown((*place, str(key)), known)
     return node
 
 
-def _error_at(place: tuple[str, ...], message: str, value: Any) -> PydanticCustomError:
-    """An error of a value inside an option, which pydantic knows as one value."""
+def error_at(place: tuple[str, ...], message: str, value: Any) -> PydanticCustomError:
+    """An error of a value that pydantic does not know by itself: one inside an option, or one that others forbid."""
     context = {"place": list(place), "sentence": message, "value": value}
     return PydanticCustomError("inside_option", "{sentence}", context)
 
@@ -74,9 +74,9 @@ def _has_target(node: Any) -> Any:
 def _limited(node: dict[str, Any]) -> dict[str, Any]:
     limit, longest = node.get("limit"), node.get("max_new_tokens", 1)
     if limit is not None and not _is_count(limit):
-        raise _error_at(("limit",), "should be null or a whole number of 1 or more", limit)
+        raise error_at(("limit",), "should be null or a whole number of 1 or more", limit)
     if not _is_count(longest):
-        raise _error_at(("max_new_tokens",), "should be a whole number of 1 or more", longest)
+        raise error_at(("max_new_tokens",), "should be a whole number of 1 or more", longest)
     return node
 
 

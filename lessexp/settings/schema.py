@@ -5,12 +5,13 @@ Groups mirror the folders of ``conf/``. A group whose option is a class or a fun
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from lessexp.settings.option import Benchmark, Option
+from lessexp.settings.option import Benchmark, Option, error_at
 
 _LARGEST = 2**31 - 1  # beyond it sizes overflow in one library or another
+_LARGEST_PROJECTION = 2**20  # a row takes 2 MB in float16 then; the paper's has 8192 values
 _MOST_EPOCHS = 10_000  # each has a checkpoint, and the rates of all its steps are computed beforehand
 
 
@@ -23,6 +24,7 @@ def _spelt(text: str) -> str:
 Text = Annotated[str, AfterValidator(_spelt)]
 Count = Annotated[int, Field(ge=1, le=_LARGEST)]
 Epochs = Annotated[int, Field(ge=1, le=_MOST_EPOCHS)]
+ProjDim = Annotated[int, Field(ge=1, le=_LARGEST_PROJECTION)]
 Index = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -166,7 +168,7 @@ class Alignment(Group):
     settings: Option = _unset()
     n_rows: Count = _unset()
     n_held_out: Annotated[int, Field(ge=3, le=_LARGEST)] = _unset()
-    proj_dim: Count = _unset()
+    proj_dim: ProjDim = _unset()
     seed: Index = _unset()
 
 
@@ -194,12 +196,25 @@ class Evaluation(Group):
     leaks: Leaks
 
 
+def _some_change(node: Any) -> Any:
+    if not isinstance(node, dict) or not node or node.keys() - OtherStore.model_fields:
+        raise PydanticCustomError("change", "should be a group with a proj_dim, a dtype or both")
+    return node
+
+
+class OtherStore(Group):
+    """What another store of the same gradients has in place of the run's own values."""
+
+    proj_dim: ProjDim = _unset()
+    dtype: Dtype = _unset()
+
+
 class Datastore(Group):
     """How gradients are stored."""
 
     dtype: Dtype
     rows_per_shard: Count
-    also: list[dict[str, Any]] = []
+    also: list[Annotated[OtherStore, BeforeValidator(_some_change)]] = []
 
 
 class PoolSample(Group):
@@ -252,7 +267,7 @@ class Settings(Group):
     max_length: Count
     target_max_length: Count
     micro_batch_size: Count
-    proj_dim: Count
+    proj_dim: ProjDim
     resume: bool = False
     artifacts_dir: Text
     cache_dir: Text
@@ -284,3 +299,14 @@ class Settings(Group):
     paths: Paths
     recipe: dict[str, Any] = _unset()  # what is left of the group whose options fill in the others
     sweep: dict[str, Any] = _unset()  # the lists of values that the files in sweeps/ run over
+
+    @model_validator(mode="after")
+    def _one_dimension(self) -> "Settings":
+        if "proj_dim" not in self.projection:
+            for index, other in enumerate(self.datastore.also):
+                if other.proj_dim is not None:
+                    place = ("datastore", "also", str(index), "proj_dim")
+                    raise error_at(place, "has no effect, for the projection in use has no dimension", other.proj_dim)
+        elif (own := self.projection["proj_dim"]) != self.proj_dim:
+            raise error_at(("projection", "proj_dim"), "follows proj_dim; set proj_dim in its place", own)
+        return self

@@ -29,6 +29,8 @@ def validate(cfg: DictConfig) -> None:
     for key, value in _leaves(settings.model_dump()):
         if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
             OmegaConf.update(cfg, key, value, force_add=True)
+    if "proj_dim" in cfg.projection:
+        cfg.projection.proj_dim = "${proj_dim}"  # as it may be given by value, which datastore.also would not change
     if cfg.selector.fraction is None:
         cfg.selector.fraction = cfg.fraction
     cfg.selector.stages = stages_to_run(cfg)

@@ -87,8 +87,9 @@ def check_settings(experiment: Experiment) -> None:
         _check_weights(model)
     for key, training in (("warmup", cfg.warmup.training), ("finetune", cfg.finetune.training)):
         _check_choice(f"{key}.training.schedule", training_settings(training).schedule, SCHEDULES)
-    for store in experiment.stores:
-        _check_choice("datastore.dtype", store.dtype, CODECS)
+    _check_choice("datastore.dtype", cfg.datastore.dtype, CODECS)
+    for index, other in enumerate(cfg.datastore.also):
+        _check_choice(f"datastore.also.{index}.dtype", other.get("dtype", cfg.datastore.dtype), CODECS)
     if "evaluate" in cfg.selector.stages:
         _check_longest_answer(cfg)
     if "representations" in cfg.selector.stages:

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lessexp.stages.configuration import ExperimentError, plain
+from lessexp.stages.configuration import plain
 
 _CHANGEABLE = {"proj_dim": "proj_dim", "dtype": "datastore.dtype"}
 
@@ -28,19 +28,11 @@ class StoreSettings:
 
 
 def store_settings(cfg: DictConfig) -> list[StoreSettings]:
-    """The run's own way, then those under ``datastore.also`` that differ from it and from each other.
-
-    Raises:
-        ExperimentError: an entry of ``datastore.also`` changes something else than dimension and type.
-    """
+    """The run's own way, then those under ``datastore.also`` that differ from it and from each other."""
     found = {_identity(own): own for own in [StoreSettings(cfg)]}
-    for index, changes in enumerate(cfg.datastore.also):
+    for changes in cfg.datastore.also:
         variant = cfg.copy()
         for key, value in changes.items():
-            if key not in _CHANGEABLE:
-                raise ExperimentError(
-                    f"datastore.also[{index}] has '{key}'; it may change {' and '.join(_CHANGEABLE)} only"
-                )
             OmegaConf.update(variant, _CHANGEABLE[key], value)
         other = StoreSettings(variant)
         found.setdefault(_identity(other), other)

@@ -94,6 +94,17 @@ def test_what_the_drawn_settings_change_passes_as_it_is(compose_config, tmp_path
     [
         ("max_length=abc", "max_length should be a valid integer, got 'abc'"),
         ("datastore.rows_per_shard=0", "datastore.rows_per_shard should be greater than or equal to 1, got 0"),
+        ("proj_dim=0", "^proj_dim should be greater than or equal to 1, got 0"),
+        ("proj_dim=2147483647", "^proj_dim should be less than or equal to 1048576, got 2147483647"),
+        ("projection.proj_dim=511", r"^projection\.proj_dim follows proj_dim; set proj_dim in its place, got 511"),
+        ("projection.proj_dim=null", r"^projection\.proj_dim follows proj_dim; set proj_dim in its place, got None"),
+        ("datastore.also=x", "datastore.also should be a valid list, got 'x'"),
+        ("datastore.also=[x]", "datastore.also.0 should be a group with a proj_dim, a dtype or both, got 'x'"),
+        ("datastore.also=[{dtype:int8},{}]", r"datastore.also.1 should be a group with .*, got \{\}"),
+        ("datastore.also=[{seed:1}]", r"datastore.also.0 should be a group with .*, got \{'seed': 1\}"),
+        ("datastore.also=[{proj_dim:0}]", "datastore.also.0.proj_dim should be greater than or equal to 1, got 0"),
+        ("datastore.also=[{proj_dim:null}]", "datastore.also.0.proj_dim should be a valid integer, got None"),
+        ("datastore.also=[{dtype:3}]", "datastore.also.0.dtype should be a valid string, got 3"),
         ("lora.dropout=nan", "lora.dropout should be a finite number, got nan"),
         ("lora.dropout=1", "lora.dropout should be less than 1, got 1"),
         ("warmup.training.betas=[0.9]", r"warmup.training.betas should have at least 2 items .*, got \[0.9\]"),
@@ -120,6 +131,21 @@ def test_what_the_drawn_settings_change_passes_as_it_is(compose_config, tmp_path
 def test_a_value_of_another_kind_is_refused_by_key(override, message):
     with pytest.raises(ExperimentError, match=message):
         validate(compose_from(*GIVEN, override))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "null", "few"])
+def test_answers_have_a_length(value):
+    with pytest.raises(
+        ExperimentError, match=r"^benchmark\.max_new_tokens should be a whole number of 1 or more, got "
+    ):
+        validate(compose_from(f"benchmark.max_new_tokens={value}"))
+
+
+def test_another_dimension_is_refused_where_the_projection_has_none():
+    also = "datastore.also=[{dtype:int8},{proj_dim:64}]"
+    with pytest.raises(ExperimentError, match=r"^datastore\.also\.1\.proj_dim has no effect, .*no dimension, got 64"):
+        validate(compose_from(*GIVEN, "projection=identity", also))
+    validate(compose_from(*GIVEN, "projection=identity", "datastore.also=[{dtype:int8}]"))
 
 
 def test_a_nul_is_refused():

@@ -38,13 +38,13 @@ def test_an_unknown_key_is_refused_at_every_level_with_the_nearest_one(override,
         ["data=reasoning_gym", "+data.families.leg_counting={}"],
         ["model=llama2_7b", "+data.counts.mine=3"],
         ["model=llama2_7b", "target=mmlu", "+protocol.mmlu.by_subtask.law={header: Law.}"],
-        ["projection=srht", "+projection.proj_dim=64"],
+        ["projection=sparse_sign", "projection.nonzeros=2"],
         ["logger=csv"],
         ["+chat_format.tokenizer=null"],
     ],
 )
 def test_entries_of_a_dictionary_and_further_arguments_of_an_option_may_be_added(overrides):
-    validate(compose_from(*(one.replace("+projection", "projection") for one in overrides)))
+    validate(compose_from(*overrides))
 
 
 def test_absent_keys_get_their_defaults():

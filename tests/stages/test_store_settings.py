@@ -1,6 +1,4 @@
-import pytest
-
-from lessexp.stages.configuration import ExperimentError
+from lessexp.settings.validation import validate
 from lessexp.stages.store_settings import store_settings
 
 
@@ -10,6 +8,7 @@ def test_the_runs_own_way_comes_first_and_what_equals_it_is_not_listed_again(com
     assert found == [(512, "float16"), (64, "int8"), (512, "int8")]
 
 
-def test_other_keys_are_refused_by_name(compose_config):
-    with pytest.raises(ExperimentError, match=r"datastore.also\[1\] has 'seed'; it may change proj_dim and dtype only"):
-        store_settings(compose_config("datastore.also=[{dtype:int8},{seed:1}]"))
+def test_the_dimension_of_another_store_holds_though_the_projections_own_is_given(compose_config):
+    cfg = compose_config("proj_dim=512", "projection.proj_dim=512", "datastore.also=[{proj_dim:64}]")
+    validate(cfg)
+    assert [store.projection.proj_dim for store in store_settings(cfg)] == [512, 64]
