@@ -11,11 +11,11 @@ from functools import cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lessexp.gradients.hadamard import walsh_hadamard
-from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words
+from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words, signed
 
 NamedGrads = Mapping[str, Float[Tensor, "batch *param"]]
 
@@ -123,9 +123,14 @@ class SparseSignProjector:
         proj_dim: d.
         seed: of P.
         nonzeros: s, how many outputs each coordinate reaches.
+
+    Raises:
+        ValueError: ``nonzeros`` is no whole number of 1 or more.
     """
 
     def __init__(self, proj_dim: int, seed: int, nonzeros: int):
+        if not isinstance(nonzeros, int) or nonzeros < 1:
+            raise ValueError(f"nonzeros should be a whole number of 1 or more, got {nonzeros!r}")
         self.proj_dim = proj_dim
         self.seed = seed
         self.nonzeros = nonzeros
@@ -177,16 +182,18 @@ class SRHTProjector:
         seed: of P.
     """
 
+    _coordinates_at_once = 1 << 16  # bounds memory; has no part in the numbers
+
     def __init__(self, proj_dim: int, seed: int):
         self.proj_dim = proj_dim
         self.seed = seed
         self._run_length = 1 << max(proj_dim - 1, 0).bit_length()
 
-    def _order(self, name: str, run: int) -> Tensor:
-        key = key_of(self.seed, f"{name}#places{run}")
+    def _orders(self, name: str, runs: range) -> Int[Tensor, "runs proj_dim"]:
+        keys = torch.tensor([signed(key_of(self.seed, f"{name}#places{run}")) for run in runs])
         # Sorting random words (ties by index) is a permutation that any device computes alike.
-        words = random_words(key, torch.arange(self._run_length))
-        return words.argsort(stable=True)[: self.proj_dim]
+        words = random_words(keys[:, None], torch.arange(self._run_length))
+        return words.argsort(dim=1, stable=True)[:, : self.proj_dim]
 
     def project(self, named_grads: NamedGrads) -> Float[Tensor, "batch proj_dim"]:
         """Sum of the projections of the given parameters, in float32."""
@@ -196,15 +203,24 @@ class SRHTProjector:
         self, total: Float[Tensor, "batch proj_dim"], name: str, start: int, tile: Float[Tensor, "batch n"]
     ) -> None:
         """Add to ``total`` the projection of a parameter's coordinates from ``start`` on."""
-        length, device = self._run_length, tile.device
-        for run, offset, place in _runs(start, tile.shape[1], length):
-            padded = tile.new_zeros(len(tile), length)
-            padded[:, offset : offset + place.stop - place.start] = tile[:, place]
-            key = key_of(self.seed, f"{name}#before")
-            mixed = walsh_hadamard(padded * random_signs(key, run * length, (run + 1) * length, device=device))
-            kept = mixed[:, self._order(name, run).to(device)] * (length / self.proj_dim) ** 0.5
-            key = key_of(self.seed, f"{name}#after")
-            total += kept * random_signs(key, run * self.proj_dim, (run + 1) * self.proj_dim, device=device)
+        n_at_once = max(1, self._coordinates_at_once // self._run_length) * self._run_length
+        for group, offset, place in _runs(start, tile.shape[1], n_at_once):
+            first = group * n_at_once + offset - offset % self._run_length
+            padding = (offset % self._run_length, -(offset + place.stop - place.start) % self._run_length)
+            self._add_runs(total, name, first // self._run_length, torch.nn.functional.pad(tile[:, place], padding))
+
+    def _add_runs(
+        self, total: Float[Tensor, "batch proj_dim"], name: str, first: int, coordinates: Float[Tensor, "batch n"]
+    ) -> None:
+        length, dim, device = self._run_length, self.proj_dim, coordinates.device
+        runs = range(first, first + coordinates.shape[1] // length)
+        signs = random_signs(key_of(self.seed, f"{name}#before"), first * length, runs.stop * length, device=device)
+        mixed = walsh_hadamard((coordinates * signs).unflatten(1, (len(runs), length)))
+        orders = self._orders(name, runs).to(device).expand(len(mixed), -1, -1)
+        signs = random_signs(key_of(self.seed, f"{name}#after"), first * dim, runs.stop * dim, device=device)
+        kept = mixed.gather(2, orders) * (length / dim) ** 0.5 * signs.unflatten(0, (len(runs), dim))
+        for run in kept.unbind(1):  # one by one, as the order of a sum decides its rounding
+            total += run
 
 
 class IdentityProjector:

@@ -15,6 +15,11 @@ def key_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little")
 
 
+def signed(key: int) -> int:
+    """The key with the same 64 bits as a tensor of int64 can hold it."""
+    return key - (key >> 63 << 64)
+
+
 def _mix(value: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     # The finaliser of MurmurHash3, on 32-bit values held in int64 so that products do not overflow.
     value = value ^ (value >> 16)
@@ -24,8 +29,8 @@ def _mix(value: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     return value ^ (value >> 16)
 
 
-def random_words(key: int, index: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """32 random bits for each index (below 2**62), as int64."""
+def random_words(key: int | Int[Tensor, "#*shape"], index: Int[Tensor, "#*shape"]) -> Int[Tensor, "*shape"]:
+    """32 random bits for each index (below 2**62), as int64; keys in a tensor are `signed`."""
     low, high = index & _MASK, index >> 32
     # Half of the key enters after the first round: with one exclusive-or alone, streams would permute each other.
     return _mix(_mix(low ^ (key & _MASK)) ^ ((high * 0x9E3779B9 + (key >> 32)) & _MASK))

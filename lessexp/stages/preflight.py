@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lessexp.data.target import EmptyTargetError
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out, refuse_leaks
@@ -90,6 +90,8 @@ def check_settings(experiment: Experiment) -> None:
     _check_choice("datastore.dtype", cfg.datastore.dtype, CODECS)
     for index, other in enumerate(cfg.datastore.also):
         _check_choice(f"datastore.also.{index}.dtype", other.get("dtype", cfg.datastore.dtype), CODECS)
+    if "${paths." not in str(OmegaConf.to_container(cfg.projection)):  # what it is made of is there already
+        instantiate(cfg.projection)
     if "evaluate" in cfg.selector.stages:
         _check_longest_answer(cfg)
     if "representations" in cfg.selector.stages:

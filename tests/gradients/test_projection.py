@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lessexp.gradients import projection
+from lessexp.gradients.hadamard import walsh_hadamard
 from lessexp.gradients.projection import (
     IdentityProjector,
     ProjectorStack,
@@ -13,7 +14,7 @@ from lessexp.gradients.projection import (
     SparseSignProjector,
     SRHTProjector,
 )
-from lessexp.gradients.random_bits import key_of
+from lessexp.gradients.random_bits import key_of, random_signs, random_words
 
 PROJECTORS = {
     "rademacher": RademacherProjector,
@@ -96,6 +97,12 @@ def test_dense_entries_do_not_depend_on_the_tiles():
     torch.testing.assert_close(small.project(grads), large.project(grads), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("nonzeros", [0, -1])
+def test_a_coordinate_reaches_one_output_at_least(nonzeros):
+    with pytest.raises(ValueError, match="nonzeros should be a whole number of 1 or more"):
+        SparseSignProjector(8, 0, nonzeros=nonzeros)
+
+
 @every_projector
 @pytest.mark.parametrize("proj_dim", [1, 31, 48, 100, 500])
 def test_any_dimension_and_any_tiles_will_do(make, proj_dim):
@@ -108,6 +115,39 @@ def test_any_dimension_and_any_tiles_will_do(make, proj_dim):
         stop = {0: 17, 17: 18, 18: 90, 90: 120}[start]
         projector.add(tiled, "a", start, grad[:, start:stop])
     torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-5)  # summed in another order
+
+
+def srht_run_by_run(grad, name, *, proj_dim, seed):
+    """The transform as it is defined, one run of coordinates after the other."""
+    total = torch.zeros(len(grad), proj_dim)
+    length = 1 << max(proj_dim - 1, 0).bit_length()
+    for run in range(-(-grad.shape[1] // length)):
+        part = grad[:, run * length : (run + 1) * length]
+        padded = torch.nn.functional.pad(part, (0, length - part.shape[1]))
+        before = random_signs(key_of(seed, f"{name}#before"), run * length, (run + 1) * length)
+        words = random_words(key_of(seed, f"{name}#places{run}"), torch.arange(length))
+        places = words.argsort(stable=True)[:proj_dim]
+        kept = walsh_hadamard(padded * before)[:, places] * (length / proj_dim) ** 0.5
+        total += kept * random_signs(key_of(seed, f"{name}#after"), run * proj_dim, (run + 1) * proj_dim)
+    return total
+
+
+@pytest.mark.parametrize("proj_dim", [1, 2, 31, 48, 100, 500])
+def test_the_hadamard_projection_of_many_runs_at_once_equals_that_of_one_after_the_other(proj_dim, monkeypatch):
+    grad = named_grads(rank=20)["first.lora_A.weight"].flatten(1)
+    expected = srht_run_by_run(grad, "a", proj_dim=proj_dim, seed=5)
+    for at_once in (1, 100, 1 << 16):
+        monkeypatch.setattr(SRHTProjector, "_coordinates_at_once", at_once)
+        assert torch.equal(SRHTProjector(proj_dim, 5).project({"a": grad}), expected)
+
+
+def test_few_dimensions_take_no_draw_for_each_run(monkeypatch):
+    draws = []
+    for name in ("random_signs", "random_words"):
+        drawn = getattr(projection, name)
+        monkeypatch.setattr(projection, name, lambda *a, _drawn=drawn, **k: draws.append(a) or _drawn(*a, **k))
+    SRHTProjector(1, 5).project({"a": torch.ones(1, 1000)})
+    assert len(draws) == 3  # signs before, places and signs after
 
 
 def test_a_smaller_dense_projection_is_the_start_of_a_larger_one():

@@ -1,6 +1,6 @@
 import torch
 
-from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words
+from lessexp.gradients.random_bits import key_of, random_sign_matrix, random_signs, random_words, signed
 
 N = 1 << 16
 
@@ -16,6 +16,13 @@ def test_numbers_do_not_depend_on_what_else_is_asked_for():
     whole = random_words(key, torch.arange(N))
     assert torch.equal(random_words(key, torch.arange(1000, 2000)), whole[1000:2000])
     assert torch.equal(random_words(key, torch.arange(N).view(256, 256)).flatten(), whole)
+
+
+def test_many_keys_at_once_give_what_each_gives_alone():
+    keys = [key_of(seed, "layer") for seed in range(20)]
+    assert max(keys) >= 1 << 63 > min(keys)
+    together = random_words(torch.tensor([signed(key) for key in keys])[:, None], torch.arange(9))
+    assert torch.equal(together, torch.stack([random_words(key, torch.arange(9)) for key in keys]))
 
 
 def test_words_fill_32_bits_evenly():

@@ -49,6 +49,7 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
             ExperimentError,
             r"datastore\.also\.0\.dtype must be one of .*int1, got 'int3'",
         ),
+        (["projection.nonzeros=0"], ExperimentError, "projection cannot be made .*nonzeros should be .*, got 0"),
         (["gradients.tokens_per_batch=0"], ExperimentError, "should be greater than or equal to 1 or 'auto', got 0"),
         (["warmup.path=/nowhere"], ExperimentError, "warmup.path=/nowhere holds no folder epoch=1.*or warmup=import"),
         (["warmup=import"], ExperimentError, "warmup=import needs warmup.path="),
