@@ -30,6 +30,16 @@ def test_the_sentence_names_file_reason_and_the_key_of_the_innermost_folder(tmp_
     assert ("make room" in sentence) == (code in (errno.ENOSPC, errno.EDQUOT))
 
 
+@pytest.mark.parametrize(("inside", "key"), [("artifacts/warmup", "artifacts_dir"), ("cache/pools/a", "cache_dir")])
+def test_a_file_in_place_of_a_folder_is_named_with_its_key(tmp_path, inside, key):
+    (tmp_path / inside.partition("/")[0]).write_text("")
+    with pytest.raises(OSError) as met:
+        (tmp_path / inside).mkdir(parents=True, exist_ok=True)
+    sentence = f"{inside}: Not a directory; a file stands where a folder belongs; set {key} to a folder, and run again"
+    with pytest.raises(StorageError, match=sentence):
+        refused(tmp_path, met.value)
+
+
 def test_without_a_file_all_keys_are_named(tmp_path):
     with pytest.raises(StorageError, match=r"a file of the run: No space left .* set artifacts_dir, cache_dir, hydra"):
         refused(tmp_path, OSError(errno.ENOSPC, "full"))
@@ -41,7 +51,13 @@ def test_a_file_elsewhere_has_no_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [FileNotFoundError(errno.ENOENT, "none", "a"), MissingFileError("a: no such file"), ValueError("other")]
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "none", "a"),
+        NotADirectoryError(errno.ENOTDIR, "no folder", "/elsewhere/a"),
+        MissingFileError("a: no such file"),
+        ValueError("other"),
+    ],
 )
 def test_other_errors_pass(tmp_path, error):
     with pytest.raises(type(error)) as passed:
