@@ -19,6 +19,8 @@ _NUMBERS_AT_ONCE = 4_000_000  # bounds memory
 class Intervals:
     """Lower and upper end for each column.
 
+    They have no width where a subtask has one row, or rows of one value, and are NaN where a row's value is.
+
     Attributes:
         mean: of the mean of the subtasks' means.
         by_subtask: of the mean of each subtask.
@@ -52,7 +54,12 @@ def bootstrap(
         n_resamples: how often rows are drawn anew.
         confidence: share of resamples within the interval.
         seed: of the draws; each subtask's are its own.
+
+    Raises:
+        ValueError: there is no subtask, or one without rows.
     """
+    if not values or not all(map(len, values.values())):
+        raise ValueError("intervals need a row of each subtask, and a subtask")
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     means = {
         subtask: resampled_means(rows, n_resamples=n_resamples, seed=derived_seed(seed, "bootstrap", subtask))

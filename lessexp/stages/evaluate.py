@@ -4,7 +4,9 @@ What a model answers is an artifact: all runs that judge the same model by the s
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
 from lessexp.files import written_whole
 from lessexp.identity import Hashed
-from lessexp.stages.answers import Answers, Tuned, read_answers
+from lessexp.stages.answers import Answers, Scores, Tuned, read_answers
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 
@@ -43,6 +45,23 @@ def _summaries(
             "interval_by_subtask": {name: ends[column].tolist() for name, ends in intervals.by_subtask.items()},
         }
     return summaries
+
+
+def _warnings(scores: Mapping[str, Scores], rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each model and metric with values that are no numbers, and one for intervals without width."""
+    for name, by_metric in scores.items():
+        for metric, values in by_metric.items():
+            if bad := sum(not math.isfinite(value) for value in values.values()):
+                yield (
+                    f"{metric} of the {name} model is no finite number for {bad} of {len(values)} rows, so its means "
+                    "and intervals are none either; if its training diverged, lower finetune.training.learning_rate"
+                )
+    n_rows = Counter(row.subtask for row in rows)
+    if alone := [subtask for subtask, n in n_rows.items() if n == 1]:
+        yield (
+            f"{len(alone)} of {len(n_rows)} subtasks, such as '{alone[0]}', have one test row: their intervals have no "
+            "width, and that of the mean is too narrow"
+        )
 
 
 def _pool_leaks(experiment: Experiment) -> dict[str, int]:
@@ -87,6 +106,8 @@ def run(experiment: Experiment) -> dict[str, Any]:
     built = {one.kind: experiment.runtime.get(one) for one in (asked, replace(asked, tuned=tuned))}
     answers = {kind.removesuffix("_answers"): read_answers(one.folder) for kind, one in built.items()}
     scores = answers["tuned"][0]
+    for sentence in _warnings({name: found for name, (found, _) in answers.items()}, rows):
+        say(f"warning: {sentence}")
     path = experiment.run_folder / "predictions.jsonl"
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
         for name, (_, predictions) in answers.items():

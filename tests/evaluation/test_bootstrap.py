@@ -67,3 +67,15 @@ def test_draws_depend_on_the_seed_and_not_on_other_subtasks():
 
 def test_one_row_leaves_no_doubt():
     assert np.array_equal(resampled_means(np.array([[3.0]]), n_resamples=5, seed=0), np.full((5, 1), 3.0))
+
+
+@pytest.mark.parametrize("rows", [[[2.0, 3.0]], [[2.0, 3.0]] * 5])
+def test_one_row_or_one_value_gives_intervals_without_width(rows):
+    found = bootstrap({"a": np.array(rows)}, n_resamples=20, confidence=0.9, seed=0)
+    assert found.mean.tolist() == found.by_subtask["a"].tolist() == [[2, 2], [3, 3]]
+
+
+@pytest.mark.parametrize("empty", [{}, {"a": np.ones((2, 1)), "b": np.ones((0, 1))}])
+def test_nothing_has_no_intervals(empty):
+    with pytest.raises(ValueError, match="a row of each subtask"):
+        bootstrap(empty, n_resamples=20, confidence=0.9, seed=0)

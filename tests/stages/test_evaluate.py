@@ -121,3 +121,17 @@ def test_pool_rows_that_hold_a_test_question_are_listed_and_counted(make_experim
         {"found_in": f"row-00{index}", "question": f"test-00{index}", "share": 1.0, "selected": index < 8}
         for index in (6, 7, 8)
     ]
+
+
+def test_values_that_are_no_numbers_and_intervals_without_width_are_announced(make_experiment, tmp_path, capsys):
+    write_rows(tmp_path / "test.jsonl", make_rows(3, prefix="test", target=True))  # two of sums, one of words
+    settings = [f"benchmark.path={tmp_path / 'test.jsonl'}", "finetune.training.epochs=3"]
+    experiment = make_experiment("selector=random", *settings, "finetune.training.learning_rate=1e30")
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    capsys.readouterr()
+    evaluate.run(experiment)
+    said = capsys.readouterr().out
+    assert "warning: answer_nll of the tuned model is no finite number for 3 of 3 rows" in said
+    assert "of the base model is no" not in said
+    assert "warning: 1 of 2 subtasks, such as 'words', have one test row: their intervals have no width" in said
