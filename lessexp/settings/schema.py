@@ -5,34 +5,25 @@ Groups mirror the folders of ``conf/``. A group whose option is a class or a fun
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from lessexp.settings.option import Benchmark, Option, error_at
-
-_LARGEST = 2**31 - 1  # beyond it sizes overflow in one library or another
-_LARGEST_PROJECTION = 2**20  # a row takes 2 MB in float16 then; the paper's has 8192 values
-_MOST_EPOCHS = 10_000  # each has a checkpoint, and the rates of all its steps are computed beforehand
-
-
-def _spelt(text: str) -> str:
-    if not text or "\0" in text:
-        raise PydanticCustomError("text", "should be a text without a NUL, and not empty")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_spelt)]
-Count = Annotated[int, Field(ge=1, le=_LARGEST)]
-Epochs = Annotated[int, Field(ge=1, le=_MOST_EPOCHS)]
-ProjDim = Annotated[int, Field(ge=1, le=_LARGEST_PROJECTION)]
-Index = Annotated[int, Field(ge=0, le=_LARGEST)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-PositiveShare = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Inside = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Dtype = Text
+from lessexp.settings.values import (
+    Count,
+    Decay,
+    Dtype,
+    Epochs,
+    HeldOut,
+    Index,
+    Inside,
+    NonNegative,
+    Positive,
+    PositiveShare,
+    ProjDim,
+    Share,
+    Text,
+)
 
 
 def _unset() -> Any:
@@ -44,16 +35,6 @@ class Group(BaseModel):
     """A group of settings; unknown keys are an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def is_setting(key: str) -> bool:
-    """Whether the schema has a dotted key, outside of options, whose settings are their callables'."""
-    group: Any = Settings
-    for name in key.split("."):
-        if not (isinstance(group, type) and issubclass(group, Group) and name in group.model_fields):
-            return False
-        group = group.model_fields[name].annotation
-    return True
 
 
 class Model(Group):
@@ -167,7 +148,7 @@ class Alignment(Group):
     factor_gradients: Option | None = None
     settings: Option = _unset()
     n_rows: Count = _unset()
-    n_held_out: Annotated[int, Field(ge=3, le=_LARGEST)] = _unset()
+    n_held_out: HeldOut = _unset()
     proj_dim: ProjDim = _unset()
     seed: Index = _unset()
 

@@ -9,7 +9,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from pydantic import ValidationError
 
 from lessexp.errors import ExperimentError
-from lessexp.settings.schema import Settings
+from lessexp.settings.schema import Group, Settings
 from lessexp.settings.stage_order import stages_to_run
 
 
@@ -62,6 +62,16 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 def _plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+
+
+def is_setting(key: str) -> bool:
+    """Whether the schema has a dotted key, outside of options, whose settings are their callables'."""
+    group: Any = Settings
+    for name in key.split("."):
+        if not (isinstance(group, type) and issubclass(group, Group) and name in group.model_fields):
+            return False
+        group = group.model_fields[name].annotation
+    return True
 
 
 def known_keys(cfg: DictConfig) -> list[str]:

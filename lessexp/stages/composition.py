@@ -22,8 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lessexp.stages.run_folder  # noqa: F401  (registers the resolvers that conf/ uses)
 from lessexp.errors import ExperimentError
-from lessexp.settings.schema import is_setting
-from lessexp.settings.validation import known_keys, unknown_key, validate
+from lessexp.settings.validation import is_setting, known_keys, unknown_key, validate
 from lessexp.stages.credentials import refuse_credentials
 
 _PACKAGE = Path(__file__).parents[1]

@@ -1,7 +1,6 @@
 """What cannot work is found here, before anything is computed."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from lessexp.gradients.spaces import factor
 from lessexp.models.causal_lm import floating_point_type
 from lessexp.models.quantization import quantization_config
 from lessexp.models.source import check_model_is_named
-from lessexp.stages.checkpoints import trains_warmup
 from lessexp.stages.configuration import (
     ExperimentError,
     error_place,
@@ -29,8 +27,9 @@ from lessexp.stages.configuration import (
 )
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
+from lessexp.stages.training_steps import check_learning_rates, notes_on_few_rows, notes_on_weights
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
-from lessexp.training.schedule import SCHEDULES, epoch_mean_rates
+from lessexp.training.schedule import SCHEDULES
 from lessexp.training.trainer import STRATEGIES
 from lessexp.wholeness import check_whole
 
@@ -63,8 +62,8 @@ def preflight(experiment: Experiment) -> None:
         _check_that_another_model_selects(experiment)
     if "warmup" in stages:
         _check_space(experiment)
-    _check_learning_rates(experiment)
-    for note in (*_notes_on_few_rows(experiment), *_notes_on_weights(experiment)):
+    check_learning_rates(experiment)
+    for note in (*notes_on_few_rows(experiment), *notes_on_weights(experiment)):
         say(note)
 
 
@@ -263,68 +262,4 @@ def _check_checkpoints_chosen(experiment: Experiment, there: Sequence[int]) -> N
     if chosen is not None and not (chosen and set(chosen) <= set(there) and len(set(chosen)) == len(chosen)):
         raise ExperimentError(
             f"warmup.checkpoints={list(chosen)} must name one or more of the checkpoints {list(there)}, each once"
-        )
-
-
-def _trainings(experiment: Experiment) -> Iterator[tuple[str, DictConfig, int]]:
-    """Stage, settings and number of rows of each training of an adapter or a model."""
-    cfg, stages = experiment.cfg, experiment.cfg.selector.stages
-    if "warmup" in stages and trains_warmup(experiment.cfg):
-        yield "warmup", cfg.warmup.training, experiment.n_warmup
-    if "finetune" in stages:
-        yield "finetune", cfg.finetune.training, experiment.n_selected
-
-
-def _check_learning_rates(experiment: Experiment) -> None:
-    """Refuse a training of one step that is the first of a rise, where the learning rate is 0."""
-    for stage, node, n_rows in _trainings(experiment):
-        if not any(_epoch_rates(node, n_rows)):
-            raise ExperimentError(
-                f"{stage}: its only step is the first of the schedule's rise, where the learning rate is 0, so nothing "
-                f"would be trained; set {stage}.training.warmup_ratio=0 or raise {stage}.training.epochs"
-            )
-
-
-def _epoch_rates(node: DictConfig, n_rows: int) -> list[float]:
-    training = training_settings(node)
-    return epoch_mean_rates(
-        schedule=training.schedule,
-        learning_rate=training.learning_rate,
-        warmup_ratio=training.warmup_ratio,
-        epochs=training.epochs,
-        steps_per_epoch=math.ceil(n_rows / training.batch_size),
-    )
-
-
-def _notes_on_few_rows(experiment: Experiment) -> Iterator[str]:
-    """A sentence for each share of the pool that is less than one row, and each training on less than one batch."""
-    cfg, n_pool, n_usable = experiment.cfg, len(experiment.pool), len(experiment.usable_pool)
-    shares = [("select", "fraction", cfg.selector.fraction, n_pool)]
-    if "warmup" in cfg.selector.stages and trains_warmup(experiment.cfg):
-        shares.append(("warmup", "warmup.fraction", cfg.warmup.fraction, n_usable))
-    for stage, key, fraction, n_rows in shares:
-        if round(fraction * n_rows, 9) < 1:
-            yield f"{stage}: {key}={fraction} of {n_rows} rows is less than one row, so 1 row is taken"
-    trainings = [(stage, node.batch_size, n_rows) for stage, node, n_rows in _trainings(experiment)]
-    if "proxy" in cfg.selector.stages and experiment.proxy.is_aligned:
-        n_rows = len(experiment.proxy.alignment_rows) - cfg.alignment.n_held_out
-        trainings.append(("alignment", cfg.alignment.settings.batch_size, n_rows))
-    for stage, batch_size, n_rows in trainings:
-        if n_rows < batch_size:
-            short = f"{n_rows} of {n_usable} rows, less than one batch of {batch_size}"
-            yield f"{stage}: {short}; each step takes all of them"
-
-
-def _notes_on_weights(experiment: Experiment) -> Iterator[str]:
-    """A sentence if the first checkpoint weighs nothing beside others, although gradients are computed at it."""
-    cfg = experiment.cfg
-    if "gradients" not in cfg.selector.stages or not trains_warmup(cfg):
-        return
-    first, *_ = _epoch_rates(cfg.warmup.training, experiment.n_warmup)
-    chosen = cfg.warmup.checkpoints or range(1, cfg.warmup.training.epochs + 1)
-    others = ",".join(str(epoch) for epoch in chosen if epoch != 1)
-    if first == 0 and 1 in chosen and others:
-        yield (
-            "warmup: the only step of epoch 1 is the first of the schedule's rise, where the learning rate is 0, so "
-            f"checkpoint 1 weighs nothing; set warmup.training.warmup_ratio=0 or 'warmup.checkpoints=[{others}]'"
         )
