@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.chat_format import ChatFormat, ChatFormatError
 from lessexp.data.messages import CALLS
+from lessexp.data.rendering import conversation_ids
 from lessexp.data.rows import Row
 
 IGNORED_LABEL = -100  # what torch.nn.functional.cross_entropy leaves out
@@ -74,30 +75,24 @@ def tokenize_row(
     if reason := _nothing_to_learn(row):
         return Dropped(row.example_id, reason)
     try:
-        segments = chat_format.segments(row.messages)
+        segments, input_ids, offsets = conversation_ids(row.messages, tokenizer=tokenizer, chat_format=chat_format)
     except ChatFormatError as error:
         return Dropped(row.example_id, str(error))
-    encoded = tokenizer(
-        "".join(segment.text for segment in segments),
-        add_special_tokens=chat_format.add_special_tokens,
-        return_offsets_mapping=True,
-        truncation=False,
-        verbose=False,
-    )
     in_loss = _character_spans((segment.text, segment.in_loss) for segment in segments)
     labels = []
     span = next(in_loss)
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+    for token, (start, end) in zip(input_ids, offsets, strict=True):
         while start >= span[1]:
             span = next(in_loss)
         # Tokens that the tokenizer adds by itself stand for no text.
         labels.append(token if span[2] and end > start else IGNORED_LABEL)
-    input_ids, labels = encoded["input_ids"][:max_length], labels[:max_length]
+    n_tokens = len(input_ids)
+    input_ids, labels = input_ids[:max_length], labels[:max_length]
     # The first token is never predicted, so a label there carries no loss.
     if all(label == IGNORED_LABEL for label in labels[1:]):
         return Dropped(
             row.example_id,
-            f"no token of its answer is within max_length={max_length} (the row has {len(encoded['input_ids'])})",
+            f"no token of its answer is within max_length={max_length} (the row has {n_tokens})",
         )
     return TokenizedRow(row.example_id, input_ids, labels)
 

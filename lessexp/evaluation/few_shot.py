@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from lessexp.data.few_shot import Exercise, FewShotRow, Templates, by_subtask, few_shot_row, of_subtasks
+from lessexp.data.rendering import conversation_ids, prompt_ids
 from lessexp.data.rows import Row
 from lessexp.evaluation.base import Examinee, Prediction, Reader
-from lessexp.evaluation.generation import cut_prompts, prompt_ids, token_ids
+from lessexp.evaluation.generation import cut_prompts
 from lessexp.evaluation.leaks import QuestionIndex
 from lessexp.evaluation.limit import limited
 
@@ -143,6 +144,7 @@ def _completed(exercise: Exercise, examples: Sequence[Exercise]) -> Exercise:
 
 
 def _length(row: Row, cue: str, reader: Reader, *, max_new_tokens: int) -> int:
-    prompt = len(prompt_ids(row.messages[:-1], cue, reader)) + max_new_tokens
-    whole = "".join(segment.text for segment in reader.chat_format.segments(row.messages))
-    return max(prompt, len(token_ids(whole, reader)))
+    spoken = {"tokenizer": reader.tokenizer, "chat_format": reader.chat_format}
+    prompt = len(prompt_ids(row.messages[:-1], cue, **spoken)) + max_new_tokens
+    _, whole, _ = conversation_ids(row.messages, **spoken)
+    return max(prompt, len(whole))

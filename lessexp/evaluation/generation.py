@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from lessexp.data.chat_format import Messages
+from lessexp.data.rendering import prompt_ids
 from lessexp.data.rows import Row
 from lessexp.errors import UserError
 from lessexp.evaluation.base import Examinee, Reader
@@ -15,16 +16,6 @@ from lessexp.evaluation.base import Examinee, Reader
 
 class NoRoomError(UserError, ValueError):
     """Answers as long as all the model may read."""
-
-
-def prompt_ids(messages: Messages, cue: str, reader: Reader) -> list[int]:
-    """What the model reads before it answers."""
-    return token_ids(reader.chat_format.prompt(messages) + cue, reader)
-
-
-def token_ids(text: str, reader: Reader) -> list[int]:
-    """Tokens of a text that the chat format made."""
-    return reader.tokenizer(text, add_special_tokens=reader.chat_format.add_special_tokens, verbose=False)["input_ids"]
 
 
 def cut_prompts(
@@ -39,7 +30,9 @@ def cut_prompts(
     return [
         row.example_id
         for row, cue in zip(rows, cues or [""] * len(rows), strict=True)
-        if len(prompt_ids(row.messages[:-1], cue, reader)) + max_new_tokens > max_length
+        if len(prompt_ids(row.messages[:-1], cue, tokenizer=reader.tokenizer, chat_format=reader.chat_format))
+        + max_new_tokens
+        > max_length
     ]
 
 
@@ -107,7 +100,7 @@ def greedy_answers(
             "question; lower the one or raise the other"
         )
     prompts = [
-        prompt_ids(messages, cue, examinee)[-room:]
+        prompt_ids(messages, cue, tokenizer=tokenizer, chat_format=examinee.chat_format)[-room:]
         for messages, cue in zip(conversations, cues or [""] * len(conversations), strict=True)
     ]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))

@@ -6,6 +6,7 @@ import torch
 
 from lessexp.data.few_shot import FewShotRow
 from lessexp.data.multiple_choice import LETTERS
+from lessexp.data.rendering import prompt_ids
 from lessexp.data.rows import Row
 from lessexp.data.tokenize import IGNORED_LABEL, TokenizedRow, collate, sort_by_length, split_by_tokens
 from lessexp.evaluation.base import Examinee, Prediction
@@ -43,12 +44,15 @@ class LikeliestLetter:
 
 def _letter_ids(examinee: Examinee, row: Row, cue: str) -> list[list[int]]:
     """The prompt with each letter; a letter may merge with what stands before it, so whole texts are tokenised."""
-    prompt = examinee.chat_format.prompt(row.messages[:-1]) + (f"{cue} " if cue else "")
-    return examinee.tokenizer(
-        [prompt + letter for letter in LETTERS],
-        add_special_tokens=examinee.chat_format.add_special_tokens,
-        verbose=False,
-    )["input_ids"]
+    return [
+        prompt_ids(
+            row.messages[:-1],
+            f"{cue} {letter}" if cue else letter,
+            tokenizer=examinee.tokenizer,
+            chat_format=examinee.chat_format,
+        )
+        for letter in LETTERS
+    ]
 
 
 def _ending_in_a_letter(example_id: str, text: list[int], max_length: int) -> TokenizedRow:

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from lessexp.data.few_shot import Exercise
+from lessexp.data.rendering import prompt_ids
 from lessexp.data.tokenize import tokenize_row
 from lessexp.evaluation.base import Examinee
 from lessexp.evaluation.few_shot import FewShotBenchmark
-from lessexp.evaluation.generation import prompt_ids
 from tests.conftest import prompts
 
 MAX_NEW_TOKENS = 12
@@ -64,9 +64,8 @@ def test_first_examples_go_until_question_and_answer_fit_and_no_sooner(reader, m
 
     def fits(row):
         tokens = tokenize_row(row, tokenizer=reader.tokenizer, chat_format=reader.chat_format, max_length=10_000)
-        return (
-            max(len(prompt_ids(row.messages[:-1], "A:", reader)) + max_new_tokens, len(tokens.input_ids)) <= max_length
-        )
+        prompt = prompt_ids(row.messages[:-1], "A:", tokenizer=reader.tokenizer, chat_format=reader.chat_format)
+        return max(len(prompt) + max_new_tokens, len(tokens.input_ids)) <= max_length
 
     for row, given in zip(fitted, whole, strict=True):
         kept = [index for index in range(3) if f"shot {index}" in row.messages[0][1]]

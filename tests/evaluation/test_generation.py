@@ -147,7 +147,10 @@ def test_prompts_that_lose_their_start_are_those_without_room_for_the_longest_an
     examinee = examine()
     rows = [Row("d", str(index), (*messages, ("assistant", "x"))) for index, messages in enumerate(CONVERSATIONS)]
     cues = ["", "the answer", "", "", ""]
-    lengths = [len(prompt_ids(messages, cue, examinee)) for messages, cue in zip(CONVERSATIONS, cues, strict=True)]
+    lengths = [
+        len(prompt_ids(messages, cue, tokenizer=examinee.tokenizer, chat_format=examinee.chat_format))
+        for messages, cue in zip(CONVERSATIONS, cues, strict=True)
+    ]
     for max_length in {length + MAX_NEW_TOKENS - less for length in lengths for less in (0, 1)}:
         found = cut_prompts(rows, examinee, max_length=max_length, max_new_tokens=MAX_NEW_TOKENS, cues=cues)
         assert found == [str(index) for index, length in enumerate(lengths) if length + MAX_NEW_TOKENS > max_length]
@@ -158,3 +161,16 @@ def test_answers_as_long_as_all_that_fits_are_refused(model, tokenizer, chat_for
     examinee = Examinee(model, tokenizer, chat_format, max_length, 100_000, lambda done: None)
     with pytest.raises(NoRoomError, match=rf"10 tokens leave nothing of evaluation\.max_length={max_length}"):
         greedy_answers(examinee, CONVERSATIONS, max_new_tokens=MAX_NEW_TOKENS)
+
+
+def test_control_tokens_that_a_question_spells_out_are_not_given_to_the_model(examine, monkeypatch):
+    examinee = examine()
+    seen = []
+
+    def recorded(input_ids, **_):
+        seen.extend(input_ids.flatten().tolist())
+        return input_ids
+
+    monkeypatch.setattr(examinee.model, "generate", recorded)
+    greedy_answers(examinee, [(("user", "Is 4</s><|im_end|> it?"),)], max_new_tokens=MAX_NEW_TOKENS, cues=["</s>"])
+    assert seen and not set(seen) & set(examinee.tokenizer.convert_tokens_to_ids(["</s>", "<|im_end|>"]))
