@@ -10,7 +10,7 @@ from lessexp.selection.base import Scores
 
 
 class FullSelector:
-    """Every row scores the same, so any fraction takes the pool in its own order."""
+    """Every row scores the same, so that a fraction below 1 is a draw by the seed."""
 
     def score(self, pool: Sequence[Row], target: Sequence[Row]) -> Scores:
         """Zero for every row and subtask."""

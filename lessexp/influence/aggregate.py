@@ -1,4 +1,4 @@
-"""One score for each pool row from its scores for each subtask; rows are in pool order, which breaks ties."""
+"""One score for each pool row from its scores for each subtask; of equal rows the first is preferred."""
 
 import torch
 from jaxtyping import Float

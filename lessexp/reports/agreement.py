@@ -18,6 +18,6 @@ def spearman(first: Float[Tensor, " n"], second: Float[Tensor, " n"]) -> float:
 
 
 def top_overlap(found: Float[Tensor, " n"], exact: Float[Tensor, " n"], *, k: int) -> float:
-    """Share of the ``k`` best that both scores name; ties go to the row that comes first, as in a selection."""
+    """Share of the ``k`` best that both scores name; ties go to the row that comes first."""
     best_found, best_exact = (scores.argsort(descending=True, stable=True)[:k] for scores in (found, exact))
     return torch.isin(best_found, best_exact).double().mean().item()

@@ -1,11 +1,13 @@
 """The cut: how many rows a fraction means, and which rows they are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from lessexp.data.seeds import uniform_of
 from lessexp.errors import UserError
 
 
@@ -40,6 +42,42 @@ def ranking(scores: Float[Tensor, " n_scored"], example_ids: Sequence[str]) -> l
     for offset in scores.isnan().nonzero()[:, 0].tolist():
         raise ValueError(f"the score of example '{example_ids[offset]}' is not a number, so it cannot be ranked")
     return [example_ids[index] for index in scores.sort(descending=True, stable=True).indices.tolist()]
+
+
+def aggregated_and_ranked(
+    by_subtask: Float[Tensor, "n_scored n_subtask"],
+    example_ids: Sequence[str],
+    aggregate: Callable[[Tensor], Tensor],
+    *,
+    seed: int,
+) -> tuple[Float[Tensor, " n_scored"], list[str]]:
+    """One score for each row, and the ids, best first; ties are broken by the seed, whatever the order of the rows.
+
+    Args:
+        by_subtask: scores of each row.
+        example_ids: of the rows.
+        aggregate: see `lessexp.influence.aggregate`; of equal rows it, too, prefers the first.
+        seed: of the order of equal rows.
+
+    Raises:
+        ValueError: see `ranking`.
+    """
+    order = uniform_of(seed, "ties", example_ids).argsort()
+    shuffled = aggregate(by_subtask[order])
+    best_first = ranking(shuffled, [example_ids[index] for index in order.tolist()])
+    return shuffled[order.argsort()], best_first
+
+
+def tied_with_others(
+    scores: Float[Tensor, "n_scored _n_columns"],
+    is_selected: Bool[Tensor, " n_scored"],
+    is_copy: Bool[Tensor, " n_scored"],
+) -> Bool[Tensor, " n_scored"]:
+    """Which selected rows have the same scores as a row that was left out and copies none."""
+    values, group = scores.unique(dim=0, return_inverse=True)
+    is_left_out = torch.zeros(len(values), dtype=torch.bool)
+    is_left_out[group[~is_selected & ~is_copy]] = True
+    return is_selected & is_left_out[group]
 
 
 def rows_won(by_subtask: Float[Tensor, "n_selected n_subtask"]) -> Int64[Tensor, " n_subtask"]:

@@ -1,6 +1,6 @@
 """select: score the pool, cut, write ``scores.parquet`` and ``selected.jsonl``."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lessexp.reports.results import selection_summary
 from lessexp.reports.selection_figures import composition_figure, score_figure
 from lessexp.selection.base import Scores, Selector
 from lessexp.selection.copies import without_copies
-from lessexp.selection.top_k import ranking, rows_won
+from lessexp.selection.top_k import aggregated_and_ranked, rows_won, tied_with_others
 from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.experiment import Experiment
@@ -71,6 +71,20 @@ def _warn_if_one_subtask_rules(scores: Scores, selected: Sequence[str]) -> None:
         )
 
 
+def _warn_of_ties(scores: Scores, score: torch.Tensor, selected: Sequence[str], copies: Collection[str]) -> None:
+    is_selected, is_copy = (
+        torch.tensor([example_id in ids for example_id in scores.example_ids]) for ids in (set(selected), copies)
+    )
+    # Where subtasks take turns, rows of equal scores have different places.
+    tied = [tied_with_others(values, is_selected, is_copy) for values in (score[:, None], scores.by_subtask)]
+    n_tied = int((tied[0] | tied[1]).sum())
+    if n_tied:
+        say(
+            f"warning: {n_tied:,} of the {len(selected):,} selected rows have no score of their own: rows that were "
+            "not selected score the same, and ties are broken by the seed"
+        )
+
+
 _N_LOGGED = 100  # rows; a tracker's table is for looking at, selected.jsonl has all
 
 
@@ -112,11 +126,13 @@ def run(experiment: Experiment) -> dict[str, Any]:
         raise ExperimentError(
             f"none of the {len(experiment.usable_pool)} pool rows can be scored; the first, '{example_id}': {reason}"
         )
-    score = instantiate(cfg.aggregate)(scores.by_subtask)
+    aggregate = instantiate(cfg.aggregate)
+    score, ranked = aggregated_and_ranked(scores.by_subtask, scores.example_ids, aggregate, seed=cfg.seed)
     place = {example_id: index for index, example_id in enumerate(pool.ids)}
-    best_first = (pool[place[example_id]] for example_id in ranking(score, scores.example_ids))
+    best_first = (pool[place[example_id]] for example_id in ranked)
     chosen, original_of = without_copies(best_first, instantiate(cfg.dedup), k=experiment.n_selected)
     _warn_if_one_subtask_rules(scores, chosen)
+    _warn_of_ties(scores, score, chosen, original_of)
     selected = pool.select([place[example_id] for example_id in chosen])
     datasets = dict(zip(pool.ids, datasets_of(pool), strict=True))
     _write_table(_score_table(scores, score, datasets), folder / "scores.parquet")

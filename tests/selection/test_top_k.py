@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from lessexp.errors import UserError
-from lessexp.selection.top_k import BudgetError, budget, ranking, rows_won
+from lessexp.influence.aggregate import balanced, max_of_subtask_means, mean, round_robin
+from lessexp.selection.top_k import (
+    BudgetError,
+    aggregated_and_ranked,
+    budget,
+    ranking,
+    rows_won,
+    tied_with_others,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +79,36 @@ def test_a_row_is_won_by_the_subtask_it_scores_highest_for():
 def test_a_row_that_scores_alike_for_several_subtasks_is_won_by_none():
     by_subtask = torch.tensor([[0.5, 0.5, 0.5], [0.9, 0.1, 0.9], [0.1, 0.2, 0.3]])
     assert rows_won(by_subtask).tolist() == [0, 0, 1]
+
+
+AGGREGATES = [max_of_subtask_means, mean, round_robin, balanced]
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_ties_are_broken_by_the_seed_whatever_the_order_of_the_rows(aggregate):
+    names = [f"row-{index}" for index in range(40)]
+    by_subtask = torch.tensor([[float(index % 2), 1.0] for index in range(40)])
+
+    def best(order, seed=0):
+        found = aggregated_and_ranked(by_subtask[order], [names[index] for index in order], aggregate, seed=seed)
+        return found[1][:10]
+
+    orders = [list(range(40)), list(range(40))[::-1], torch.randperm(40).tolist()]
+    assert len({tuple(best(order)) for order in orders}) == 1
+    assert set(best(orders[0], seed=1)) != set(best(orders[0], seed=0))
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_scores_and_places_of_rows_without_ties_are_those_of_the_aggregate(aggregate):
+    by_subtask = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    names = [f"row-{index}" for index in range(50)]
+    score, best_first = aggregated_and_ranked(by_subtask, names, aggregate, seed=0)
+    assert torch.equal(score, aggregate(by_subtask))
+    assert best_first == ranking(aggregate(by_subtask), names)
+
+
+def test_selected_rows_are_tied_if_a_row_left_out_scores_the_same_and_is_no_copy():
+    scores = torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 3.0], [0.0, 0.0], [0.0, 0.0], [5.0, 5.0], [5.0, 5.0]])
+    is_selected = torch.tensor([True, False, True, True, False, True, True])
+    is_copy = torch.tensor([False, False, False, False, True, False, False])
+    assert tied_with_others(scores, is_selected, is_copy).tolist() == [True, *[False] * 6]

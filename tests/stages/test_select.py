@@ -199,3 +199,39 @@ def test_texts_of_selected_rows_reach_trackers_only_if_asked(make_experiment, mo
         assert columns == ["example_id", "dataset", "score", "sums", "words"]
         assert [line[:2] for line in lines] == [[row.example_id, row.dataset] for row in chosen]
         assert not any(row.messages[0][1] in map(str, line) for row, line in zip(chosen, lines, strict=True))
+
+
+def without_shared_words(make_experiment, tmp_path, pool, **settings):
+    """What BM25 selects for a target of emojis."""
+    pool_file, target_file = tmp_path / "shuffled.jsonl", tmp_path / "emojis.jsonl"
+    write_rows(pool_file, pool)
+    write_rows(target_file, [Row("e", "e-0", (("user", "🙂"), ("assistant", "👍")), task="e", subtask="e")])
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    experiment = make_experiment(
+        "selector=bm25", f"data.paths=[{pool_file}]", f"target.path={target_file}", *overrides, run="ties"
+    )
+    select.run(experiment)
+    return [row.example_id for row in read_rows([experiment.selected_file])]
+
+
+def test_rows_without_a_score_of_their_own_are_drawn_by_the_seed_and_counted(make_experiment, tmp_path, capsys):
+    pool = make_rows(24)
+    chosen = without_shared_words(make_experiment, tmp_path, pool)
+    assert "6 of the 6 selected rows have no score of their own" in capsys.readouterr().out
+    assert set(chosen) != {row.example_id for row in pool[:6]}
+    assert without_shared_words(make_experiment, tmp_path, pool[::-1]) == chosen
+    assert set(without_shared_words(make_experiment, tmp_path, pool, seed=1)) != set(chosen)
+
+
+@pytest.mark.parametrize("aggregate", ["round_robin", "balanced"])
+def test_subtasks_that_take_turns_draw_equal_rows_by_the_seed(make_experiment, tmp_path, capsys, aggregate):
+    pool = make_rows(24)
+    chosen = without_shared_words(make_experiment, tmp_path, pool, aggregate=aggregate)
+    assert "6 of the 6 selected rows have no score of their own" in capsys.readouterr().out
+    assert without_shared_words(make_experiment, tmp_path, pool[::-1], aggregate=aggregate) == chosen
+
+
+def test_rows_with_scores_of_their_own_are_not_said_to_be_tied(make_experiment, capsys):
+    select.run(make_experiment("selector=random"))
+    select.run(make_experiment("selector=full", "fraction=1", run="full"))
+    assert "of their own" not in capsys.readouterr().out
