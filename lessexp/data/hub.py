@@ -1,6 +1,7 @@
 """Any Hugging Face data set as a pool: of the hub, of a local folder in the same layout, or of local files."""
 
 import glob
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from lessexp.data.record_files import TABLES, Place, RowError, table_head
 from lessexp.data.row_paths import files_named, kind_of, stem_of
 from lessexp.data.source import ExpectedCounts, Paths, one_of_both, skips_bad_rows
 from lessexp.errors import UserError
-from lessexp.files import sha256_of
+from lessexp.files import sha256_of, sha256_of_all
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,6 +37,7 @@ class HubRows:
 
     Attributes:
         dataset: the split, memory-mapped.
+        content: hashes of what was loaded: of local files, or of the hub's data as ``datasets`` keeps them.
         path: names the data set in errors.
         split: its name.
         columns: makes messages of a record.
@@ -47,6 +49,7 @@ class HubRows:
     """
 
     dataset: "Dataset"
+    content: Sequence[str]
     path: str
     split: str
     columns: ColumnMapping
@@ -57,11 +60,9 @@ class HubRows:
     skips_bad_rows: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """The content of the data set's files, and how they are read."""
+        """The content of the data set, and how it is read."""
         return {
-            "files": [sha256_of(Path(file["filename"])) for file in self.dataset.cache_files],
-            # Two splits may be parts of the same files.
-            "fingerprint": self.dataset._fingerprint,
+            "content": list(self.content),
             "split": self.split,
             "columns": _described(self.columns),
             "names": [self.id_column, self.dataset_name, self.dataset_column],
@@ -146,10 +147,14 @@ def hf_pool(
         loaded = _loaded(shown, lambda: _from_files(files, split))
     else:
         loaded = _loaded(shown, lambda: _from_hub_or_folder(several[0], config, split, revision))
-    return HubRows(loaded, shown, split, columns, id_column, dataset or name, dataset_column, counts, skips)
+    return HubRows(*loaded, shown, split, columns, id_column, dataset or name, dataset_column, counts, skips)
 
 
-def _from_files(files: Sequence[Path], split: str) -> "Dataset":
+_Loaded = tuple["Dataset", Sequence[str]]
+"""The split, and hashes of its content."""
+
+
+def _from_files(files: Sequence[Path], split: str) -> _Loaded:
     import datasets  # takes seconds to import, and other pools do not need it
 
     kinds = sorted({kind_of(file) for file in files})
@@ -162,19 +167,55 @@ def _from_files(files: Sequence[Path], split: str) -> "Dataset":
         delimiter, columns = table_head(files[0])
         features = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
         settings = {"sep": delimiter, "features": features, "na_filter": False}
-    return datasets.load_dataset(loader, data_files=[str(file.absolute()) for file in files], split=split, **settings)
+    content = [*kinds, sha256_of_all(files)]
+    data_files = [str(file.absolute()) for file in files]
+    return datasets.load_dataset(
+        loader, data_files=data_files, split=split, cache_dir=_cache_of(content), **settings
+    ), content
 
 
-def _from_hub_or_folder(path: str, config: str | None, split: str, revision: str | None) -> "Dataset":
+def _from_hub_or_folder(path: str, config: str | None, split: str, revision: str | None) -> _Loaded:
     import datasets
 
     folder = Path(path).expanduser()
     if any((folder / file).is_file() for file in ("state.json", "dataset_dict.json")):
-        return _saved_split(datasets.load_from_disk(folder), path, split)
-    return datasets.load_dataset(str(folder) if folder.exists() else path, config, split=split, revision=revision)
+        saved = _saved_split(datasets.load_from_disk(folder), path, split)
+        return saved, _hashes_of_arrow_files(saved)
+    if folder.exists():
+        content = _content_of(folder, config)
+        return datasets.load_dataset(str(folder), config, split=split, cache_dir=_cache_of(content)), content
+    loaded = datasets.load_dataset(path, config, split=split, revision=revision)
+    # Two splits may be parts of the same files.
+    return loaded, [*_hashes_of_arrow_files(loaded), loaded._fingerprint]
 
 
-def _loaded(path: str, load: Callable[[], "Dataset"]) -> "Dataset":
+def _hashes_of_arrow_files(dataset: "Dataset") -> list[str]:
+    return [sha256_of(Path(file["filename"])) for file in dataset.cache_files]
+
+
+def _content_of(folder: Path, config: str | None) -> list[str]:
+    """Hashes of the files of a configuration by split, and of those that say how to read them."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(str(folder), config)
+    notes = [folder / name for name in ("README.md", ".huggingface.yaml", "dataset_infos.json")]
+    content = [builder.config.name, sha256_of_all(file for file in notes if file.is_file())]
+    for split, files in (builder.config.data_files or {}).items():
+        # Of addresses the library asks whether they have changed; of files it looks at the time alone.
+        addresses = [file for file in files if "://" in file]
+        content += [str(split), *addresses, sha256_of_all(Path(file) for file in files if file not in addresses)]
+    return content
+
+
+def _cache_of(content: Sequence[str]) -> str:
+    """Where ``datasets`` keeps what it makes of such content; in its own place, files of the same time are the same."""
+    import datasets
+
+    name = hashlib.sha256("\n".join(content).encode()).hexdigest()[:32]
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "by_content" / name)
+
+
+def _loaded(path: str, load: Callable[[], _Loaded]) -> _Loaded:
     try:
         return load()
     except UserError:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from functools import partial
 
 import datasets
@@ -213,3 +214,63 @@ def test_the_identity_follows_content_split_mapping_and_names(tmp_path):
     found = [hf_pool(path, **SETTINGS | change).identity() for change in changes]
     assert all(found.count(identity) == 1 for identity in found)
     assert hf_pool(path, **SETTINGS).identity() == found[0]
+
+
+def replace_content(place, write):
+    """Write files anew and give them their former times, as ``cp -p`` and ``rsync -t`` do."""
+    times = {file: file.stat().st_mtime_ns for file in place.rglob("*") if file.is_file()}
+    write()
+    for file, time in times.items():
+        os.utime(file, ns=(time, time))
+
+
+def write_in(kind, folder, records):
+    """Records in files of some kind below a folder; returns what names them."""
+    folder.mkdir(exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    if kind == "folder":
+        return write_repository(folder, records)
+    if kind == "packed folder":
+        (folder / "train.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+        return str(folder)
+    if kind == "configurations":
+        (folder / "README.md").write_text(
+            "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: parts/*.jsonl\n---\n"
+        )
+        write_repository(folder / "parts", records)
+        return str(folder)
+    if kind == "saved":
+        datasets.Dataset.from_list(records).save_to_disk(folder)
+        return str(folder)
+    if kind == "saved splits":
+        datasets.DatasetDict({"train": datasets.Dataset.from_list(records)}).save_to_disk(folder)
+        return str(folder)
+    if kind == "pattern":
+        write_repository(folder, records)
+        return str(folder / "*.jsonl")
+    table = datasets.Dataset.from_list(records)
+    file = folder / f"rows.{kind}"
+    if kind == "jsonl.gz":
+        file.write_bytes(gzip.compress(lines.encode(), mtime=0))
+    else:
+        {"csv": table.to_csv, "parquet": table.to_parquet, "json": table.to_json}[kind](file)
+    return str(file)
+
+
+KINDS = [
+    *("folder", "packed folder", "configurations", "saved", "saved splits", "pattern"),
+    *("csv", "parquet", "json", "jsonl.gz"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_and_identity_are_those_of_the_files_now_whatever_their_times(tmp_path, kind):
+    path = write_in(kind, tmp_path / "toy", RECORDS)
+    before, identity = rows_of(path), hf_pool(path, **SETTINGS).identity()
+    changed = RECORDS[::-1]
+    replace_content(tmp_path / "toy", lambda: write_in(kind, tmp_path / "toy", changed))
+    assert [row.messages for row in rows_of(path)] == [row.messages for row in before[::-1]]
+    assert hf_pool(path, **SETTINGS).identity() != identity
+    write_in(kind, tmp_path / "toy", RECORDS)
+    assert rows_of(path) == before
+    assert hf_pool(path, **SETTINGS).identity() == identity
