@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -141,7 +142,7 @@ def hf_pool(
     several = one_of_both(path, paths)
     shown, place = ", ".join(several), Path(several[0]).expanduser().absolute()
     name = place.name
-    if len(several) > 1 or glob.has_magic(shown) or place.is_file():
+    if len(several) > 1 or glob.has_magic(shown) or (os.path.lexists(place) and not place.is_dir()):
         files = files_named(several, key="data.path")
         name = stem_of(files[0]) if len(files) == 1 else files[0].absolute().parent.name
         loaded = _loaded(shown, lambda: _from_files(files, split))

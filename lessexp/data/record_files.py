@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow.parquet
 
-from lessexp.data.row_paths import ROW_FILES, kind_of, labels_of, stem_of
-from lessexp.errors import MissingFileError, UserError
+from lessexp.data.row_paths import ROW_FILES, check_regular, kind_of, labels_of, stem_of
+from lessexp.errors import UserError
 from lessexp.identity import identity_of
 
 _PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
@@ -215,8 +215,7 @@ def records_of(paths: Sequence[Path]) -> Decoded:
         RowError: a file as such cannot be decoded.
     """
     for path, label in zip(paths, labels_of(paths), strict=True):
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file; give paths of {', '.join(ROW_FILES)} files")
+        check_regular(path, missing=f"no such file; give paths of {', '.join(ROW_FILES)} files")
         for where, record in decoded_records(path):
             yield where, named(record, dataset=stem_of(path), example_id=f"{label}-{where.line}")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lessexp.data.pool import DataUnavailableError
 from lessexp.data.record_files import RowError, json_records
-from lessexp.errors import MissingFileError
+from lessexp.data.row_paths import check_regular
 
 Located = tuple[str, dict[str, Any]]
 """A record and where it stands, for messages."""
@@ -20,8 +20,7 @@ def local_records(path: str | Path) -> Iterator[Located]:
         RowError: a line is no JSON object.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file of evaluation data")
+    check_regular(path, missing="no such file of evaluation data")
     for where, record in json_records(path):
         if not isinstance(record, dict):
             raise RowError(f"{where}: a question must be a JSON object")

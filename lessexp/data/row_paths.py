@@ -1,10 +1,12 @@
 """Which files of rows a setting names, what they hold by their names, and what their rows are called after them."""
 
+import errno
 import glob
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
+import stat
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,43 @@ _UNREADABLE = {
     ".arrow": "write its rows as .parquet, or name the folder of Dataset.save_to_disk with data=hf",
     ".txt": "rename it to .jsonl if each of its lines is a JSON object",
 }
+
+
+_ODD_PLACES = {
+    stat.S_ISDIR: "is a folder; name a file",
+    stat.S_ISFIFO: "is a pipe, which can be read only once, and rows are read again and again; write them to a file",
+    stat.S_ISSOCK: "is a socket; name a file",
+    stat.S_ISCHR: "is a device; name a file",
+    stat.S_ISBLK: "is a device; name a file",
+}
+_AT_MOST_FOLDERS = 100_000  # that a pattern leads into
+
+
+def check_regular(path: Path, *, missing: str) -> None:
+    """Check that a path is a file that can be read again and again.
+
+    Args:
+        path: of a file, or a link to one.
+        missing: ends the error if there is nothing.
+
+    Raises:
+        MissingFileError: saying what else stands there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise MissingFileError(f"{path} is a symbolic link in a loop of links; name a file") from error
+        if path.is_symlink():
+            raise MissingFileError(f"{path} is a symbolic link to {os.readlink(path)}, which is not there") from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise MissingFileError(f"{path}: {missing}") from error
+        raise MissingFileError(f"{path}: {os.strerror(error.errno)}; get permission for it, or name a file") from error
+    for is_odd, words in _ODD_PLACES.items():
+        if is_odd(mode):
+            raise MissingFileError(f"{path} {words}")
+    if os.path.realpath(path).startswith(("/proc/", "/sys/")):
+        raise MissingFileError(f"{path} is a file of the kernel, whose content changes; name a file")
 
 
 def files_named(paths: Any, *, key: str) -> list[Path]:
@@ -53,7 +92,7 @@ def listed_paths(paths: Any, *, key: str) -> list[str | os.PathLike]:
 
 def _files_of(path: str, key: str) -> list[Path]:
     # A path that exists is meant literally, even if its name holds a bracket.
-    matches = [path] if os.path.exists(path) else [] if "\0" in path else sorted(glob.glob(path, recursive=True))
+    matches = [path] if os.path.lexists(path) else [] if "\0" in path else sorted(_matches(path, key))
     files = [Path(match) for match in matches if not os.path.isdir(match)]
     if len(matches) > 1:  # what a pattern matches besides is no pool
         files = [file for file in files if _holds_rows(file)] or files
@@ -64,6 +103,44 @@ def _files_of(path: str, key: str) -> list[Path]:
     for file in files:
         _check_readable(file, key)
     return files
+
+
+def _matches(pattern: str, key: str) -> set[str]:
+    """What a pattern matches; ``**`` enters each folder once, so that links which lead back come to an end."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return set(glob.glob(pattern))
+    place = parts.index("**")
+    before, after = os.sep.join(parts[:place]), os.sep.join(parts[place + 1 :])
+    starts = sorted(glob.glob(before + os.sep)) if place else [""]
+    found: set[str] = set()
+    for folder in _folders_below(starts, key):
+        found |= (
+            _matches(os.path.join(folder, after), key) if after else {folder, *glob.glob(os.path.join(folder, "*"))}
+        )
+    return found - set(starts)
+
+
+def _folders_below(starts: Sequence[str], key: str) -> Iterator[str]:
+    """Folders at any depth but hidden ones, each by one path; one without links comes before one with."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = deque(starts), deque[str]()
+    while folders or links:
+        if len(seen) > _AT_MOST_FOLDERS:
+            raise MissingFileError(f"{key}: '**' leads into more than {_AT_MOST_FOLDERS:,} folders; start further down")
+        folder = (folders or links).popleft()
+        try:
+            status = os.stat(folder or os.curdir)
+            names = sorted(os.listdir(folder or os.curdir))
+        except OSError:  # a folder that cannot be entered, which glob passes over, too
+            continue
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            continue
+        seen.add(identity)
+        yield folder
+        for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
+            if os.path.isdir(path):
+                (links if os.path.islink(path) else folders).append(path)
 
 
 def _hub_remedy(path: str, key: str) -> str:
@@ -94,11 +171,13 @@ def _holds_rows(file: Path) -> bool:
 
 
 def _check_readable(file: Path, key: str) -> None:
+    try:
+        check_regular(file, missing="no such file")
+    except MissingFileError as error:
+        raise MissingFileError(f"{key}: {error}") from error
     kind = kind_of(file)
     if kind in _UNREADABLE or (kind == ".parquet" and file.suffix.lower() == ".gz"):
         raise MissingFileError(f"{key}: {file} cannot be read; {_UNREADABLE.get(kind, _UNREADABLE['.zip'])}")
-    if not file.is_file():
-        raise MissingFileError(f"{key}: {file} is no regular file; name a file, a folder or a pattern")
 
 
 def kind_of(path: Path) -> str:

@@ -1,10 +1,28 @@
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
+from lessexp.data.columns import messages
+from lessexp.data.hub import hf_pool
+from lessexp.data.records import local_records
 from lessexp.data.row_paths import files_named, kind_of, labels_of, stem_of
 from lessexp.errors import MissingFileError
+
+HUB_SETTINGS = dict(
+    paths=None,
+    config=None,
+    split="train",
+    revision=None,
+    columns=messages,
+    id_column=None,
+    dataset=None,
+    dataset_column=None,
+    counts=None,
+    on_bad_row="stop",
+)
 
 
 def touch(folder, *names):
@@ -97,10 +115,68 @@ def test_a_folder_without_rows_says_what_it_holds(tmp_path):
             named(tmp_path / folder)
 
 
-def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(MissingFileError, match="is no regular file"):
-        named(tmp_path / "pipe.jsonl")
+def odd_places(folder):
+    """Places that are no files of rows, and what is said of them."""
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "loop.jsonl").symlink_to("back.jsonl")
+    (folder / "back.jsonl").symlink_to("loop.jsonl")
+    (folder / "dangling.jsonl").symlink_to("nowhere.jsonl")
+    with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("socket.jsonl")  # by a short name: a long path is no address
+    return {
+        folder / "pipe.jsonl": "is a pipe, which can be read only once",
+        folder / "loop.jsonl": "is a symbolic link in a loop of links",
+        folder / "dangling.jsonl": r"is a symbolic link to nowhere\.jsonl, which is not there",
+        folder / "socket.jsonl": "is a socket",
+        Path("/dev/zero"): "is a device",
+        Path("/proc/self/status"): "is a file of the kernel",
+    }
+
+
+def test_what_is_no_file_of_rows_is_said_to_be_what_it_is_and_not_waited_for(tmp_path):
+    for place, complaint in odd_places(tmp_path).items():
+        with pytest.raises(MissingFileError, match=f"^target.path: {place} {complaint}"):
+            named(place, key="target.path")
+        with pytest.raises(MissingFileError, match=f"^{place} {complaint}"):
+            next(local_records(place))
+        with pytest.raises(MissingFileError, match=f"{place} {complaint}"):
+            hf_pool(str(place), **HUB_SETTINGS)
+    with pytest.raises(MissingFileError, match=f"^{tmp_path} is a folder; name a file"):
+        next(local_records(tmp_path))
+    with pytest.raises(MissingFileError, match="absent: no such file of evaluation data"):
+        next(local_records(tmp_path / "absent"))
+
+
+def test_a_pipe_of_another_program_is_refused_with_the_reason():
+    ends = os.pipe()
+    try:  # what a shell makes of <(zcat rows.jsonl.gz)
+        with pytest.raises(MissingFileError, match="is a pipe, which can be read only once, and rows are read again"):
+            named(f"/dev/fd/{ends[0]}")
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def test_links_that_lead_back_are_followed_once_and_links_to_other_folders_too(tmp_path):
+    touch(tmp_path, "rows/a.jsonl", "rows/b/c.jsonl", "rows/.hidden/d.jsonl", "elsewhere/e.jsonl")
+    for name, place in {"up": "..", "b/self": ".", "link": "../elsewhere"}.items():
+        (tmp_path / "rows" / name).symlink_to(place)
+    wanted = ["a.jsonl", "b/c.jsonl", "link/e.jsonl"]
+    (tmp_path / "rows" / "up").unlink()
+    (tmp_path / "rows" / "up").symlink_to("../rows")
+    assert [str(path.relative_to(tmp_path / "rows")) for path in named(tmp_path / "rows" / "**")] == wanted
+    assert named(tmp_path / "**" / "*.jsonl")[:1] == [tmp_path / "elsewhere" / "e.jsonl"]
+    assert named(tmp_path / "**" / "b" / "*.jsonl") == [tmp_path / "rows" / "b" / "c.jsonl"]
+    assert named(tmp_path / "r*" / "**" / "c.jsonl") == [tmp_path / "rows" / "b" / "c.jsonl"]
+    with contextlib.chdir(tmp_path):
+        assert named("**/c.jsonl") == [Path("rows/b/c.jsonl")]
+
+
+def test_a_pattern_that_leads_into_very_many_folders_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("lessexp.data.row_paths._AT_MOST_FOLDERS", 3)
+    touch(tmp_path, *(f"{name}/rows.jsonl" for name in "abcd"))
+    with pytest.raises(MissingFileError, match=r"data\.path: '\*\*' leads into more than 3 folders"):
+        named(tmp_path / "**")
 
 
 def test_a_path_that_is_a_name_of_the_hub_or_a_url_says_so(tmp_path):
