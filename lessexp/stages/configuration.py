@@ -1,5 +1,6 @@
 """From configuration nodes to plain values and objects."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -55,7 +56,12 @@ def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, TypeError | ValueError | OverflowError):
+        if isinstance(cause, OSError) and cause.filename is not None:
+            file = os.fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else cause.filename
+            raise ExperimentError(
+                f"{error_place(node)}: {file}: {cause.strerror}; get permission for it, or name another file"
+            ) from error
+        if isinstance(cause, TypeError | ValueError | OverflowError | OSError):
             reason = (str(cause).splitlines() or [""])[0]
             raise ExperimentError(
                 f"{error_place(node)} cannot be made of its settings; {type(cause).__name__}: {reason:.200}"

@@ -31,3 +31,13 @@ def test_a_run_folder_without_permission_is_named_with_its_key(place):
     assert stopped.exit_code == 1, stopped.printed
     wanted = f"Error: {place.folder / 'closed' / 'run'}: Permission denied; set hydra.run.dir"
     assert sentence_of(stopped).startswith(wanted)
+
+
+def test_files_of_rows_without_permission_are_named(place):
+    for name, key in (("pool", ""), ("target", "target: ")):
+        (place.folder / f"{name}.jsonl").chmod(0o000)
+        stopped = place.run(SELECTION, before=give_up_roots_rights)
+        (place.folder / f"{name}.jsonl").chmod(0o644)
+        assert stopped.exit_code == 1, stopped.printed
+        wanted = f"Error: {key}{place.folder / name}.jsonl: Permission denied; get permission for it"
+        assert sentence_of(stopped).startswith(wanted)

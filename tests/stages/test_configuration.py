@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -19,6 +22,10 @@ class OwnError(UserError, ValueError):
 
 def refuse(sentence: str):
     raise OwnError(sentence)
+
+
+def refused(name: str):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
 
 
 def test_plain_values_hold_no_configuration_objects():
@@ -46,6 +53,12 @@ def test_an_object_gets_plain_values():
 def test_what_a_user_got_wrong_comes_out_as_one_sentence(node, error, message):
     cfg = OmegaConf.create({"node": node})
     with pytest.raises(error, match=message):
+        instantiate(cfg.node)
+
+
+def test_a_file_that_must_not_be_read_is_named_with_its_key():
+    cfg = OmegaConf.create({"node": {"_target_": f"{__name__}.refused", "name": "rows.jsonl"}})
+    with pytest.raises(ExperimentError, match=r"^node: rows\.jsonl: Permission denied; get permission for it, or name"):
         instantiate(cfg.node)
 
 
