@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
 from lessexp.errors import UserError
@@ -142,8 +142,21 @@ class TemplateFormat:
             return self._tokenizer.apply_chat_template(
                 chat, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
             )
+        except TemplateSyntaxError as error:
+            raise ChatFormatError(
+                f"the tokenizer's chat template is no valid template ({error}, line {error.lineno}); mend it, or use "
+                "chat_format=tulu"
+            ) from error
         except TemplateError as error:
-            raise ChatFormatError(f"the tokenizer's chat template refuses this conversation: {error}") from error
+            raise ChatFormatError(
+                f"the tokenizer's chat template refuses this conversation: {error}; use chat_format=tulu"
+            ) from error
+        # A template is a program: it may add text to a number, divide by zero or call itself without end.
+        except Exception as error:
+            raise ChatFormatError(
+                f"the tokenizer's chat template fails ({type(error).__name__}: {error}); mend it, or use "
+                "chat_format=tulu"
+            ) from error
 
     def segments(self, messages: Messages) -> list[Segment]:
         """The conversation up to the end of its last answer.
@@ -171,7 +184,9 @@ class TemplateFormat:
         for answer, following in zip(answers, context[1:], strict=True):
             end = self._common_start(end_of_answer, following)
             if end_of_answer and not end:
-                raise ChatFormatError("the tokenizer's chat template ends its answers in different ways")
+                raise ChatFormatError(
+                    "the tokenizer's chat template ends its answers in different ways; use chat_format=tulu"
+                )
             segments.append(Segment(answer + end, in_loss=True))
             segments.append(Segment(following[len(end) :], in_loss=False))
         return [segment for segment in segments if segment.text]

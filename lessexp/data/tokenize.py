@@ -22,6 +22,9 @@ from lessexp.data.rows import Row
 
 IGNORED_LABEL = -100  # what torch.nn.functional.cross_entropy leaves out
 
+TOO_LONG = "no token of its answer is within max_length="
+"""How the reason begins for which a row is dropped if a greater length would keep it."""
+
 
 @dataclass(frozen=True)
 class TokenizedRow:
@@ -92,7 +95,7 @@ def tokenize_row(
     if all(label == IGNORED_LABEL for label in labels[1:]):
         return Dropped(
             row.example_id,
-            f"no token of its answer is within max_length={max_length} (the row has {n_tokens})",
+            f"{TOO_LONG}{max_length} (the row has {n_tokens})",
         )
     return TokenizedRow(row.example_id, input_ids, labels)
 

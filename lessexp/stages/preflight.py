@@ -9,6 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lessexp.data.target import EmptyTargetError
+from lessexp.data.tokenize import TOO_LONG
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out, refuse_leaks
 from lessexp.gradients.adam import AdamDirection
 from lessexp.gradients.codecs import CODECS
@@ -123,11 +124,14 @@ def _check_rows(experiment: Experiment) -> None:
 def _check_usable_rows(experiment: Experiment) -> None:
     _, dropped = experiment.tokenized_target
     if dropped:
-        raise ExperimentError(
-            f"target example '{dropped[0].example_id}': {dropped[0].reason}; set target_max_length to more, "
-            "or take the row out of the target"
-        )
+        example_id, reason = dropped[0].example_id, dropped[0].reason
+        remedy = "set target_max_length to more, or " if reason.startswith(TOO_LONG) else ""
+        raise ExperimentError(f"target example '{example_id}': {reason}; {remedy}take the row out of the target")
     if not experiment.usable_pool:
+        # The first that is not merely long: a greater length would not help it.
+        others = (item for item in experiment.unusable.items() if not item[1].startswith(TOO_LONG))
+        if other := next(others, None):
+            raise ExperimentError(f"no pool row can be learnt from; '{other[0]}': {other[1]}")
         raise ExperimentError(
             f"no pool row has an answer within max_length={experiment.cfg.max_length}; raise max_length"
         )

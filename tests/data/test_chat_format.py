@@ -149,6 +149,24 @@ def test_the_words_of_a_template_that_refuses_a_conversation_are_passed_on(token
     assert refusing.segments(CHATS["one turn"])
 
 
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("{{ messages[0]['content'] + 1 }}", "fails \\(TypeError: .*; mend it, or use chat_format=tulu"),
+        ("{{ 1 // 0 }}", "fails \\(ZeroDivisionError: "),
+        ("{{ 10.0 ** 1000 }}", "fails \\(OverflowError: "),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "fails \\(RecursionError: "),
+        ("{% for %}", "is no valid template \\(.*, line 1\\); mend it, or use chat_format=tulu"),
+        ("{{ messages[7]['content'] }}", "refuses this conversation: .*; use chat_format=tulu"),
+    ],
+)
+def test_a_template_that_fails_is_named_as_the_fault(tokenizer, fault, complaint):
+    failing = TemplateFormat(with_template(tokenizer, fault + tokenizer.chat_template))
+    for render in (failing.segments, failing.prompt):
+        with pytest.raises(ChatFormatError, match=complaint):
+            render(CHATS["one turn"])
+
+
 def test_a_conversation_without_an_answer_is_refused(tokenizer):
     with pytest.raises(ChatFormatError, match="no assistant message"):
         TemplateFormat(tokenizer, date=DATE).segments((("system", "Do sums."), ("user", "2+2?")))

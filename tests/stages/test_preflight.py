@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from lessexp.models.source import ModelUnavailableError
 from lessexp.stages.configuration import ExperimentError
 from lessexp.training.foreign_adapter import ForeignAdapterError
 from lessexp.training.foreign_checkpoint import ForeignCheckpointError
-from tests.conftest import make_rows, write_lines
+from tests.conftest import CHAT_TEMPLATE, make_rows, write_lines
 
 STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partial_: true, sparsity: 0.5}]"
 
@@ -205,6 +206,23 @@ def test_a_pool_without_answers_is_refused(make_experiment, tmp_path):
     write_rows(tmp_path / "long.jsonl", rows)
     with pytest.raises(ExperimentError, match="no pool row has an answer within max_length=200"):
         make_experiment(f"data.paths=[{tmp_path / 'long.jsonl'}]")
+
+
+@pytest.mark.parametrize("faulty", ["target", "pool"])
+def test_rows_that_a_template_fails_on_are_not_said_to_be_too_long(make_experiment, model_folder, tmp_path, faulty):
+    model = shutil.copytree(model_folder, tmp_path / "model")
+    fault = "{% if ('target' in messages[0]['content']) == IS_TARGET %}{{ 1 // 0 }}{% endif %}"
+    template = fault.replace("IS_TARGET", str(faulty == "target").lower()) + CHAT_TEMPLATE
+    (model / "chat_template.jinja").write_text(template)
+    target = replace(make_rows(1, prefix="target", target=True)[0], messages=(("user", "target?"), ("assistant", "4")))
+    write_rows(tmp_path / "one.jsonl", [target])
+    given = [f"model.path={model}", "chat_format=model", f"target.path={tmp_path / 'one.jsonl'}"]
+    with pytest.raises(ExperimentError) as refusal:
+        make_experiment(*given)
+    sentence = str(refusal.value)
+    assert f"{'target example' if faulty == 'target' else 'no pool row can be learnt from;'} " in sentence
+    assert "template fails (ZeroDivisionError: " in sentence and "chat_format=tulu" in sentence
+    assert "max_length" not in sentence
 
 
 def test_an_imported_adapter_of_other_settings_is_refused_with_the_key_to_set(make_experiment, trainer_run):
