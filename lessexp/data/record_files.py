@@ -24,6 +24,8 @@ from lessexp.identity import identity_of
 _PARQUET_ROWS_AT_ONCE = 1024  # decoded to Python objects; some MB
 TABLES = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}  # what stands between cells: the first that is in the first line
 _BOM = b"\xef\xbb\xbf"
+LARGEST_LINE = 2**26  # bytes: one row of a file of lines, whose tokens take thirty times as much
+LARGEST_ARRAY = 2**31  # bytes: a JSON array, which is read as a whole and takes several times as much
 
 
 class RowError(UserError, ValueError):
@@ -101,9 +103,14 @@ def _json_records(path: Path) -> Decoded:
             return
         with _opened(path) as file:
             # Binary lines end at \n alone; text mode would also split at U+2028 and its like.
-            for number, line in enumerate(file, start=1):
-                if line := line.removeprefix(_BOM).strip():  # files with such a mark may have been joined to one
-                    where = Place(f"{path}, line {number}", file=path, line=number)
+            for number, line in enumerate(_bounded_lines(file), start=1):
+                where = Place(f"{path}, line {number}", file=path, line=number)
+                if len(line) > LARGEST_LINE:
+                    yield (
+                        where,
+                        RowError(f"{where}: holds more than {LARGEST_LINE:,} bytes, which is too much for a row"),
+                    )
+                elif line := line.removeprefix(_BOM).strip():  # files with such a mark may have been joined to one
                     try:
                         yield where, json.loads(line)
                     # ValueError: no JSON, no UTF-8, or a number of too many digits; RecursionError: nested too deep.
@@ -113,17 +120,34 @@ def _json_records(path: Path) -> Decoded:
         raise RowError(f"{path}: not a whole gzip file ({error})") from error
 
 
+def _bounded_lines(file: io.BufferedIOBase) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long a beginning that is too long, too."""
+    while line := file.readline(LARGEST_LINE + 1):
+        yield line
+        while len(line) > LARGEST_LINE and not line.endswith(b"\n"):
+            line = file.readline(LARGEST_LINE + 1)
+
+
 def _json_array(path: Path) -> list[Any] | None:
     """The items of a file that holds one JSON array, or one object over several lines; None if it holds lines."""
     with _opened(path) as file:
-        first = next((line for line in file if line.removeprefix(_BOM).strip()), b"").removeprefix(_BOM)
+        lines = iter(lambda: file.readline(LARGEST_LINE), b"")
+        first = next((line for line in lines if line.removeprefix(_BOM).strip()), b"").removeprefix(_BOM)
         if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise RowError(f"{path}: its text is UTF-16; save it as UTF-8")
         start = first.lstrip()[:1]
         if start != b"[" and not (start == b"{" and kind_of(path) == ".json" and not _is_json(first)):
             return None
+        if start == b"{" and len(first) == LARGEST_LINE:  # one line, for an object
+            return None
+        text = first + file.read(LARGEST_ARRAY)
+        if len(text) > LARGEST_ARRAY:
+            raise RowError(
+                f"{path}: holds more than {LARGEST_ARRAY:,} bytes in one JSON array; write a row a line, as "
+                "`jq -c '.[]' FILE > rows.jsonl` does"
+            )
         try:
-            whole = json.loads(first + file.read())
+            whole = json.loads(text)
         except (ValueError, RecursionError) as error:
             if start == b"{" or _is_json(first):
                 return None
@@ -156,11 +180,11 @@ def table_head(path: Path) -> tuple[str, list[str]]:
 
 @contextlib.contextmanager
 def _opened_table(path: Path) -> Iterator[csv.DictReader]:
-    csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters that csv takes by itself
+    csv.field_size_limit(LARGEST_LINE)  # a text may be longer than the 131,072 characters that csv takes by itself
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            lines = itertools.dropwhile(str.isspace, file)
+            lines = itertools.dropwhile(str.isspace, _table_lines(file, path))
             names = next(lines, "")
             marks = TABLES[kind_of(path)]
             delimiter = next((mark for mark in marks if mark in names), marks[0])
@@ -169,6 +193,15 @@ def _opened_table(path: Path) -> Iterator[csv.DictReader]:
         raise RowError(f"{path}: not a whole gzip file ({error})") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise RowError(f"{path}: not a table in UTF-8 ({error}); save it as CSV in UTF-8") from error
+
+
+def _table_lines(file: io.TextIOBase, path: Path) -> Iterator[str]:
+    number = 0
+    while line := file.readline(LARGEST_LINE + 1):
+        number += 1
+        if len(line) > LARGEST_LINE:  # nobody knows where the next row begins
+            raise RowError(f"{path}, line {number}: holds more than {LARGEST_LINE:,} characters, too much for a row")
+        yield line
 
 
 def _table_records(path: Path) -> Decoded:

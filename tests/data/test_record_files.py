@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from lessexp.data import record_files
 from lessexp.data.record_files import (
     Place,
     RowError,
@@ -167,3 +168,47 @@ def test_only_whole_numbers_become_ids():
 def test_a_place_is_the_text_of_an_error():
     place = Place("rows.jsonl, line 3", file="rows.jsonl", line=3)
     assert f"{place}: no" == "rows.jsonl, line 3: no"
+
+
+@pytest.fixture
+def small_bounds(monkeypatch):
+    monkeypatch.setattr(record_files, "LARGEST_LINE", 100)
+    monkeypatch.setattr(record_files, "LARGEST_ARRAY", 1000)
+
+
+@pytest.mark.parametrize("long", [b'{"id": "' + b"x" * 500 + b'"}', b" " * 500, b'{"id": "' + b"x" * 92 + b'"}'])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_a_line_that_is_too_long_is_refused_by_number_and_the_next_one_read(tmp_path, small_bounds, long, pack, ending):
+    path = tmp_path / (f"rows.{ending}" if pack is bytes else f"rows.{ending}.gz")
+    path.write_bytes(pack(b"\n".join([b'{"id": "a"}', long, b'{"id": "b"}', b'{"id": "' + b"y" * 88 + b'"}'])))
+    first, second, third, longest = (record for _, record in decoded_records(path))
+    assert (first, third, longest) == ({"id": "a"}, {"id": "b"}, {"id": "y" * 88})
+    assert str(second) == f"{path}, line 2: holds more than 100 bytes, which is too much for a row"
+
+
+def test_a_first_line_that_is_too_long_is_refused(tmp_path, small_bounds):
+    for start in (b"{", b" " * 200 + b"{"):
+        path = tmp_path / "rows.json"
+        path.write_bytes(start + b'"id": "' + b"x" * 500 + b'"}\n{"id": "b"}')
+        (_, first), (_, second) = decoded_records(path)
+        assert "line 1: holds more than 100 bytes" in str(first) and second == {"id": "b"}
+
+
+def test_an_array_may_be_longer_than_a_line_but_not_without_end(tmp_path, small_bounds):
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(RECORDS * 3))
+    assert values(path) == RECORDS * 3
+    path.write_text(json.dumps(RECORDS * 30))
+    with pytest.raises(RowError, match=r"more than 1,000 bytes in one JSON array; write a row a line, as `jq -c"):
+        values(path)
+
+
+def test_a_tables_line_or_cell_that_is_too_long_is_refused(tmp_path, small_bounds):
+    path = tmp_path / "rows.csv"
+    path.write_text("id,text\na," + "x" * 500)
+    with pytest.raises(RowError, match=r"rows\.csv, line 2: holds more than 100 characters"):
+        values(path)
+    path.write_text('id,text\na,"' + "x\n" * 500)
+    with pytest.raises(RowError, match="field larger than field limit"):
+        values(path)
