@@ -66,6 +66,8 @@ def _from_records(records: Iterable[Located], split: str) -> list[Exercise]:
     exercises = []
     for where, record in records:
         target = text_field(record, "target", where).strip()
+        if split == "test" and "\n" in target:
+            raise RowError(f"{where}: 'target' has several lines, and an answer is compared by its line alone")
         exercises.append(
             _exercise(
                 f"{split}-{len(exercises):05d}",
@@ -100,13 +102,17 @@ def _cot_prompts(folder: Path, split: str) -> list[Exercise]:
         raise MissingFileError(f"{folder} holds no .txt file; give the folder cot-prompts of BIG-Bench-Hard")
     exercises = []
     for file in files:
-        licence, mark, text = file.read_text(encoding="utf-8").partition("-----\n")
+        try:
+            whole = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RowError(f"{file}: its text is not UTF-8 ({error}); save it as UTF-8") from error
+        licence, mark, text = whole.partition("-----\n")
         instruction, *blocks = re.split(r"^Q: ", text if mark else licence, flags=re.MULTILINE)
         for number, block in enumerate(blocks, start=1):
             where = f"{file}, question {number}"
             question, found, cot = block.partition("\nA: ")
             verdict = _VERDICT.search(cot)
-            if not found or not verdict:
+            if not found or not verdict or not verdict[1].strip():
                 raise RowError(f"{where}: needs an answer that begins with 'A: ' and ends with 'So the answer is ...'")
             exercise_id = f"{split}-{len(exercises):05d}"
             exercises.append(

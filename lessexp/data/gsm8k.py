@@ -37,6 +37,8 @@ def read_gsm8k(path: str | None, *, repo_id: str, split: str) -> list[Exercise]:
             if not found:
                 raise RowError(f"{where}: 'answer' must end with '#### number' where there is no 'cot'")
             cot, answer = _CALCULATOR.sub("", reasoning).strip(), answer.strip()
+        if split == "test" and not re.search(r"\d", answer):
+            raise RowError(f"{where}: 'answer' holds no number, so that no answer can be right; it is {answer!r:.80}")
         exercises.append(
             Exercise(
                 exercise_id=f"{split}-{len(exercises):05d}",

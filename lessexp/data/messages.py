@@ -10,12 +10,17 @@ ROLES = ("system", "user", "assistant")
 CALLS = ("tool_calls", "function_call")  # what an assistant's message may hold in place of a text
 
 
-def check_unicode(text: str, what: str, where: str) -> None:
-    """Refuse half a character, which no file can hold.
+LARGEST_TEXT = 2**24  # characters: millions of tokens, more than any model is trained on, and tokens take far more room
+
+
+def check_text(text: str, what: str, where: str) -> None:
+    """Refuse half a character, which no file can hold, and a text that memory may not hold once it is tokenised.
 
     Raises:
         RowError: naming ``where`` and ``what`` holds it.
     """
+    if len(text) > LARGEST_TEXT:
+        raise RowError(f"{where}: {what} holds {len(text):,} characters, more than the {LARGEST_TEXT:,} of a text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -39,7 +44,7 @@ def parse_message(message: Any, where: str) -> tuple[str, str]:
         content = ""
     if not isinstance(content, str):
         raise RowError(f"{where}: the 'content' of a {role} message must be a string, it is {content!r:.80}")
-    check_unicode(content, f"the 'content' of a {role} message", where)
+    check_text(content, f"the 'content' of a {role} message", where)
     return role, content
 
 

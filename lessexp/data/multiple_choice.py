@@ -1,7 +1,8 @@
 """MMLU's four-choice questions (Hendrycks et al., arXiv:2009.03300) from the hub or from a JSON-lines file."""
 
 from lessexp.data.few_shot import Exercise
-from lessexp.data.records import hub_records, local_records
+from lessexp.data.messages import check_text
+from lessexp.data.records import hub_records, local_records, text_field
 from lessexp.data.rows import RowError
 
 LETTERS = "ABCD"
@@ -28,16 +29,17 @@ def read_questions(path: str | None, *, repo_id: str, split: str) -> list[Exerci
             answer = LETTERS[answer]
         if not isinstance(choices, list) or len(choices) != len(LETTERS) or answer not in tuple(LETTERS):
             raise RowError(f"{where}: needs four 'choices' and an 'answer' among {', '.join(LETTERS)}")
-        if not isinstance(record.get("subject"), str) or not isinstance(record.get("question"), str):
-            raise RowError(f"{where}: 'subject' and 'question' must be strings")
-        question = record["question"].strip()
+        subject, question = (text_field(record, name, where) for name in ("subject", "question"))
+        question = question.strip()
         lettered = dict(zip(LETTERS.lower(), map(str, choices), strict=True))
+        for letter, choice in lettered.items():
+            check_text(choice, f"choice {letter.upper()}", where)
         questions.append(
             Exercise(
                 exercise_id=f"{split}-{len(questions):05d}",
-                subtask=record["subject"],
+                subtask=subject,
                 fields={
-                    "subject": record["subject"].replace("_", " "),
+                    "subject": subject.replace("_", " "),
                     "question": question,
                     **lettered,
                     "answer": answer,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lessexp.data.messages import check_text
 from lessexp.data.pool import DataUnavailableError
 from lessexp.data.record_files import RowError, json_records
 from lessexp.data.row_paths import check_regular
@@ -48,7 +49,7 @@ def hub_records(repo_id: str, name: str | None, split: str) -> Iterator[Located]
 
 
 def text_field(record: Mapping[str, Any], name: str, where: str) -> str:
-    """A field that must be a string with something in it.
+    """A field that must be a string with something in it, see `lessexp.data.messages.check_text`.
 
     Raises:
         RowError: it is not.
@@ -56,4 +57,5 @@ def text_field(record: Mapping[str, Any], name: str, where: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
         raise RowError(f"{where}: '{name}' must be a non-empty string, got {value!r:.80}")
+    check_text(value, f"'{name}'", where)
     return value

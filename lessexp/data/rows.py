@@ -18,7 +18,7 @@ import numpy as np
 
 from lessexp.data.bad_rows import BadRow
 from lessexp.data.extra_columns import extra_of
-from lessexp.data.messages import check_unicode, messages_of, parse_message
+from lessexp.data.messages import check_text, messages_of, parse_message
 from lessexp.data.record_files import RowError, records_of
 from lessexp.files import written_whole
 
@@ -70,7 +70,7 @@ def _required_string(record: dict[str, Any], field: str, where: str) -> str:
     if not isinstance(value, str) or not value:
         found = "missing" if field not in record else f"{value!r:.80}"
         raise RowError(f"{where}: field '{field}' must be a non-empty string, it is {found}")
-    check_unicode(value, f"field '{field}'", where)
+    check_text(value, f"field '{field}'", where)
     return value
 
 
@@ -102,8 +102,8 @@ def parse_row(record: Any, *, where: str, is_target: bool = False) -> Row:
     subtask = record.get("subtask") or task
     if not isinstance(task, str) or not isinstance(subtask, str):
         raise RowError(f"{where}: 'task' and 'subtask' must be strings")
-    check_unicode(task, "field 'task'", where)
-    check_unicode(subtask, "field 'subtask'", where)
+    check_text(task, "field 'task'", where)
+    check_text(subtask, "field 'subtask'", where)
     return Row(dataset, example_id, parsed, task=task, subtask=subtask, extra=extra)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lessexp.data.few_shot import Exercise
+from lessexp.data.messages import check_text
 from lessexp.data.records import hub_records, local_records, text_field
 from lessexp.data.rows import RowError
 
@@ -32,9 +33,10 @@ def read_tydiqa(path: str | None, *, repo_id: str, split: str) -> list[Exercise]
     exercises = []
     for where, record in sorted(records, key=lambda located: _shot(located[1], located[0])):
         # The hub's ids begin with the language, and say it nowhere else.
-        language = record["lang"] if "lang" in record else text_field(record, "id", where).partition("-")[0]
-        if not isinstance(language, str) or not language:
-            raise RowError(f"{where}: 'lang' must be the name of a language, got {language!r:.80}")
+        if "lang" in record:
+            language = text_field(record, "lang", where)
+        else:
+            language = text_field(record, "id", where).partition("-")[0]
         context, question = (text_field(record, name, where).strip() for name in ("context", "question"))
         answers = _answers(record, where)
         exercises.append(
@@ -63,4 +65,6 @@ def _answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
         answers = answers.get("text")
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise RowError(f"{where}: 'answers' must be a list of strings")
+    for answer in answers:
+        check_text(answer, "one of the 'answers'", where)
     return tuple(dict.fromkeys(answer.strip() for answer in answers if answer.strip()))

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -90,7 +91,14 @@ def test_all_27_real_prompts_are_read_back_from_the_authors_form(tmp_path):
     assert all(read_back[key].fields == expected[key].fields for key in expected)
 
 
-@pytest.mark.parametrize("text", ["Sort.\n\nQ: b a\nSo the answer is a b.", "Sort.\n\nQ: b a\nA: It is a b."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sort.\n\nQ: b a\nSo the answer is a b.",
+        "Sort.\n\nQ: b a\nA: It is a b.",
+        "Sort.\n\nQ: b a\nA: So the answer is .",
+    ],
+)
 def test_a_block_without_answer_or_verdict_is_refused_naming_its_file(tmp_path, text):
     (tmp_path / "sorting.txt").write_text(text)
     with pytest.raises(RowError, match=r"sorting\.txt, question 1: needs an answer"):
@@ -102,3 +110,22 @@ def test_a_folder_without_prompts_and_a_bad_line_are_named(tmp_path):
         read(str(tmp_path))
     with pytest.raises(RowError, match=r"dev\.jsonl, line 2: 'target' must be"):
         read(write_lines(tmp_path / "dev.jsonl", SHOT, SHOT | {"target": ""}))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"input": "\ud800"}, "'input' is no valid Unicode"),
+        ({"target": "a\nb"}, "'target' has several lines, and an answer is compared by its line alone"),
+    ],
+)
+def test_a_question_that_cannot_be_judged_is_refused_by_file_and_line(tmp_path, change, complaint):
+    record = {"task": "sorting", "input": "b a", "target": "a b"}
+    with pytest.raises(RowError, match=rf"test\.jsonl, line 2: {complaint}"):
+        read(write_lines(tmp_path / "test.jsonl", record, json.dumps(record | change)), split="test")
+
+
+def test_a_prompt_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "sorting.txt").write_bytes("Sort.\n\nQ: é\nA: So the answer is é.".encode("latin-1"))
+    with pytest.raises(RowError, match=r"sorting\.txt: its text is not UTF-8"):
+        read(str(tmp_path))

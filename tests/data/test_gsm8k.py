@@ -1,3 +1,5 @@
+import json
+
 import datasets
 import pytest
 
@@ -42,8 +44,16 @@ def test_dev_rows_are_the_hubs_train_rows(monkeypatch):
         ({"answer": "6"}, "must end with '#### number'"),
         ({"question": 1}, "'question' must"),
         ({"cot": ""}, "'cot' must"),
+        ({"cot": "\ud800"}, "'cot' is no valid Unicode"),
+        ({"answer": "None.\n#### none"}, "'answer' holds no number, so that no answer can be right; it is 'none'"),
+        ({"cot": "None.", "answer": "none"}, "'answer' holds no number"),
     ],
 )
 def test_a_bad_line_is_refused_naming_its_file_and_line(tmp_path, change, complaint):
     with pytest.raises(RowError, match=rf"test\.jsonl, line 2: .*{complaint}"):
-        read(write_lines(tmp_path / "test.jsonl", PUBLISHED, PUBLISHED | change))
+        read(write_lines(tmp_path / "test.jsonl", PUBLISHED, json.dumps(PUBLISHED | change)))
+
+
+def test_a_solved_example_may_end_in_words(tmp_path):
+    line = {"question": "How many?", "cot": "2*3=6", "answer": "six"}
+    assert read(write_lines(tmp_path / "dev.jsonl", line), split="dev")[0].answers == ("six",)

@@ -2,7 +2,7 @@ from itertools import count
 
 import pytest
 
-from lessexp.data.messages import check_unicode, messages_of, parse_message, says_more
+from lessexp.data.messages import check_text, messages_of, parse_message, says_more
 from lessexp.data.record_files import Place, RowError
 
 CALL = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
@@ -83,6 +83,6 @@ def test_fields_that_are_empty_say_nothing_more():
 
 
 def test_half_a_character_is_refused():
-    check_unicode("👍🏽", "it", "here")
+    check_text("👍🏽", "it", "here")
     with pytest.raises(RowError, match="here: it is no valid Unicode"):
-        check_unicode("\ud83d", "it", "here")
+        check_text("\ud83d", "it", "here")

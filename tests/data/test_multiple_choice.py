@@ -1,3 +1,5 @@
+import json
+
 import datasets
 import pytest
 
@@ -42,7 +44,10 @@ def test_questions_keep_the_order_of_the_file_and_get_ids_of_their_split(tmp_pat
         (RECORD | {"answer": "AB"}, "an 'answer' among A, B, C, D"),
         (RECORD | {"answer": 4}, "an 'answer' among A, B, C, D"),
         (RECORD | {"answer": -1}, "an 'answer' among A, B, C, D"),
-        (RECORD | {"subject": None}, "'subject' and 'question' must be strings"),
+        (RECORD | {"subject": None}, "'subject' must be a non-empty string"),
+        (json.dumps(RECORD | {"subject": "\ud800"}), "'subject' is no valid Unicode"),
+        (json.dumps(RECORD | {"question": "\ud800"}), "'question' is no valid Unicode"),
+        (json.dumps(RECORD | {"choices": ["1", "\ud800", "3", "4"]}), "choice B is no valid Unicode"),
         (["Who?"], "must be a JSON object"),
         ("{", "not valid JSON"),
     ],

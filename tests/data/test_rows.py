@@ -331,3 +331,13 @@ def test_ten_megabytes_in_any_field_are_read_back_and_make_no_long_message(tmp_p
         with pytest.raises(RowError) as refused:
             read_rows([path])
         assert len(str(refused.value)) < 1000
+
+
+def test_a_text_that_is_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr("lessexp.data.messages.LARGEST_TEXT", 5)
+    turns = [{"role": "user", "content": "12345"}, {"role": "assistant", "content": "6789a"}]
+    record = {"dataset": "d", "id": "a", "messages": turns}
+    assert parse_row(record, where="x")
+    turns[1]["content"] += "b"
+    with pytest.raises(RowError, match=r"^x: the 'content' of a assistant message holds 6 characters, more than the 5"):
+        parse_row(record, where="x")

@@ -1,3 +1,5 @@
+import json
+
 import datasets
 import pytest
 
@@ -52,14 +54,17 @@ def test_hub_rows_name_their_language_in_the_id_and_dev_rows_are_its_train_rows(
     [
         ({"context": ""}, "'context' must be a non-empty string"),
         ({"question": None}, "'question' must be a non-empty string"),
-        ({"lang": 3}, "'lang' must be the name of a language"),
+        ({"lang": 3}, "'lang' must be a non-empty string"),
+        ({"lang": "\ud800"}, "'lang' is no valid Unicode"),
+        ({"context": "\ud800"}, "'context' is no valid Unicode"),
+        ({"answers": ["Oulu", "\ud800"]}, "one of the 'answers' is no valid Unicode"),
         ({"answers": "kaupunki"}, "'answers' must be a list of strings"),
         ({"answers": [1]}, "'answers' must be a list of strings"),
         ({"shot": "0"}, "'shot' must be a number"),
     ],
 )
 def test_a_bad_line_is_refused_naming_its_file_and_line(tmp_path, change, complaint):
-    path = write_lines(tmp_path / "test.jsonl", RECORD, RECORD | change)
+    path = write_lines(tmp_path / "test.jsonl", RECORD, json.dumps(RECORD | change))
     with pytest.raises(RowError) as refused:
         read(path)
     assert str(refused.value).startswith(f"{path}, line 2: {complaint}")
