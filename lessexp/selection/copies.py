@@ -5,7 +5,13 @@ import re
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
+import regex
+
 from lessexp.data.rows import Row
+from lessexp.data.scripts import UNSPACED
+
+_UNSPACED = regex.compile(UNSPACED)
+_PIECES = regex.compile(rf"{UNSPACED}|(?:(?!{UNSPACED}).)+", regex.DOTALL)
 
 
 @runtime_checkable
@@ -41,7 +47,7 @@ class ExactCopies:
 class NearCopies:
     """Rows that share most of their word n-grams, by MinHash (Broder 1997) and locality-sensitive hashing.
 
-    Texts without spaces between words (Chinese, say) are cut at every character.
+    Scripts without spaces between words (Chinese, Thai) are cut at every character, as is a text without any space.
 
     Args:
         similarity: Jaccard similarity of n-gram sets from which a row counts as a copy.
@@ -62,6 +68,8 @@ class NearCopies:
     def _ngrams(self, row: Row) -> set[str]:
         text = "\n".join(content for _, content in row.messages).casefold()
         words = re.findall(r"[^\W_]+|\S", text) if re.search(r"\s", text.strip()) else list(text)
+        if _UNSPACED.search(text):
+            words = [piece for word in words for piece in _PIECES.findall(word)]
         return {" ".join(words[i : i + self.ngram]) for i in range(max(1, len(words) - self.ngram + 1))}
 
     def original_of(self, row: Row) -> str | None:

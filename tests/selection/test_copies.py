@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from lessexp.data.rows import Row
@@ -46,6 +48,33 @@ def test_text_without_spaces_is_compared_by_characters():
     rows = [row("a", text, ""), row("b", text[:-1] + "甲", ""), row("c", text[::-1], "")]
     assert originals(near(), rows)["b"] == "a"
     assert originals(near(), rows)["c"] is None
+
+
+CHINESE = "请用三句话说明为什么海水是咸的，并举一个日常生活中的例子来帮助小学生理解盐是怎样从岩石流进大海的"
+OTHER_CHINESE = "写一首关于秋天的短诗，要求押韵，每行七个字，最后一行要提到月亮和远方的朋友，并解释诗中的比喻"
+THAI = "กรุณาอธิบายว่าทำไมน้ำทะเลจึงมีรสเค็มและยกตัวอย่างจากชีวิตประจำวันเพื่อให้เด็กเข้าใจได้ง่ายขึ้น"
+OTHER_THAI = "เขียนบทกวีสั้นเกี่ยวกับฤดูใบไม้ร่วงโดยให้บรรทัดสุดท้ายกล่าวถึงดวงจันทร์และเพื่อนที่อยู่แดนไกล"
+
+
+@pytest.mark.parametrize(
+    ("text", "changed", "other"),
+    [
+        (CHINESE, CHINESE.replace("小学", "中学"), OTHER_CHINESE),
+        (THAI, THAI.replace("เด็ก", "ครู"), OTHER_THAI),
+        (f"GPT {CHINESE} 2024", f"GPT {CHINESE} 2025", f"GPT {OTHER_CHINESE} 2024"),
+    ],
+    ids=["Chinese", "Thai", "mixed"],
+)
+def test_scripts_without_spaces_between_words_are_compared_by_characters(text, changed, other):
+    rows = [row("a", text, "好的。"), row("b", changed, "好的。"), row("c", other, "好的。")]
+    assert originals(near(), rows) == {"a": None, "b": "a", "c": None}
+
+
+@pytest.mark.parametrize("text", ["The cat's 2 toys, été_x: 한국어 문장 हिन्दी", "a b"])
+def test_words_of_other_scripts_are_those_between_spaces_and_punctuation(text):
+    words = re.findall(r"[^\W_]+|\S", f"{text}\nyes".casefold())
+    expected = {" ".join(words[i : i + 3]) for i in range(len(words) - 2)}
+    assert near()._ngrams(row("a", text)) == expected
 
 
 def test_of_several_originals_the_first_remembered_is_named():
