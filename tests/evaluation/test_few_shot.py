@@ -86,7 +86,13 @@ def test_lengths_between_drop_some_examples_of_some_questions(reader):
 def test_prompts_too_long_without_examples_lose_their_start(reader, max_length, n_shots):
     exam = build(n_shots=n_shots)
     rows = exam.fit(exam.rows(), reader, max_length=max_length)
-    lengths = {row.example_id: len(prompt_ids(row.messages[:-1], "A:", reader)) + MAX_NEW_TOKENS for row in rows}
+    lengths = {
+        row.example_id: len(
+            prompt_ids(row.messages[:-1], "A:", tokenizer=reader.tokenizer, chat_format=reader.chat_format)
+        )
+        + MAX_NEW_TOKENS
+        for row in rows
+    }
     cut = [name for name, length in lengths.items() if length > max_length]
     assert exam.cut(rows, reader, max_length=max_length) == cut
     assert (len(cut) > 0) == (max_length < 250)

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from lessexp.data.rendering import prompt_ids
 from lessexp.data.rows import Row
 from lessexp.evaluation.base import Examinee
-from lessexp.evaluation.generation import NoRoomError, StopsAt, before_stop, cut_prompts, greedy_answers, prompt_ids
+from lessexp.evaluation.generation import NoRoomError, StopsAt, before_stop, cut_prompts, greedy_answers
 from lessexp.models.causal_lm import load_causal_lm
 
 MAX_NEW_TOKENS = 10
