@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lessexp.artifacts import Artifact
@@ -38,22 +37,19 @@ class Model:
     factors: Artifact | None = None
 
     def load(self, runtime: Runtime) -> PreTrainedModel:
-        """The frozen model, or its proxy, in evaluation mode."""
+        """The frozen model, or its proxy, in evaluation mode whatever a step has put in; only training leaves it."""
         model = load_causal_lm(
             self.weights.folder, dtype=self.dtype, device=runtime.device, quantization=self.quantization
         )
         for step in self.steps:
             model = step.make()(model)
-        return model if self.factors is None else with_factors(model, self.factors, runtime)
+        if self.factors is not None:
+            model = replace_layers(model, read_compression(runtime.get(self.factors).folder).factors)
+        return model.eval()
 
     def load_with_adapter(self, lora: LoraSettings, runtime: Runtime, *, seed: int) -> PeftModel:
         """The model with a fresh adapter."""
         return attach_lora(self.load(runtime), lora, seed=seed)
-
-
-def with_factors(model: nn.Module, factors: Artifact, runtime: Runtime) -> nn.Module:
-    """Replace layers of the model a proxy is made of, in place."""
-    return replace_layers(model, read_compression(runtime.get(factors).folder).factors)
 
 
 @dataclass(frozen=True)

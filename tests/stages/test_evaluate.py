@@ -39,6 +39,18 @@ def test_a_model_trained_with_dropout_is_judged_without(make_experiment, model_f
     assert by_subtask == pytest.approx({name: sum(found) / len(found) for name, found in nll.items()}, rel=1e-4)
 
 
+def test_an_adapter_gets_the_same_numbers_each_time_it_is_judged(make_experiment, tmp_path):
+    settings = ["selector=random", "lora.dropout=0.3", "target=reasoning_gym", "benchmark.rows_per_family=1"]
+    experiment = make_experiment(*settings, "benchmark.max_new_tokens=3")
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    # The base model answers anew, then its answers are reused, then it answers anew in another place.
+    elsewhere = make_experiment(*settings, "benchmark.max_new_tokens=3", f"artifacts_dir={tmp_path / 'elsewhere'}")
+    first, again, other = (evaluate.run(one) for one in (experiment, experiment, elsewhere))
+    assert [found["artifacts"]["base_answers"].reused for found in (first, again, other)] == [False, True, False]
+    assert first["metrics"] == again["metrics"] == other["metrics"]
+
+
 def test_the_benchmarks_own_metric_and_its_predictions_are_kept(make_experiment):
     experiment = make_experiment(
         "selector=random",

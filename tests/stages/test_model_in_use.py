@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from lessexp.identity import key_of
 from lessexp.models.lora import lora_parameters
@@ -38,6 +39,20 @@ def test_proxy_steps_are_taken_one_after_the_other(make_experiment):
     with pytest.raises(ValueError, match="keeps 0 of 1 layers"):
         replace(model, steps=(step, step)).load(experiment.runtime)
     assert key_of(model) != key_of(experiment.model.model)
+
+
+def with_dropout(model):
+    """A proxy step that puts in a new module, which is in training mode."""
+    model.model.norm = nn.Sequential(model.model.norm, nn.Dropout(0.5))
+    return model
+
+
+def test_whatever_a_step_puts_in_is_asked_in_evaluation_mode(make_experiment):
+    model = make_experiment("lora.dropout=0.5").model
+    step = Configured({"_target_": f"{__name__}.with_dropout", "_partial_": True})
+    model = replace(model, model=replace(model.model, steps=(step,)))
+    for loaded in (model.load(), model.load_with_adapter(seed=0)):
+        assert not any(module.training for module in loaded.modules())
 
 
 def test_the_seed_draws_the_adapter(make_experiment):
