@@ -53,6 +53,65 @@ def test_a_folder_that_names_code_is_refused_by_file_and_nothing_is_run(copied, 
     assert not [module for module in sys.modules if module.endswith("evil")]
 
 
+REFUSED = [
+    (
+        {"_attn_implementation": "someone/attention"},
+        "'_attn_implementation' names 'someone/attention', which may be code",
+    ),
+    (
+        {"attn_implementation": "someone/attention@main:name"},
+        "'attn_implementation' names 'someone/attention@main:name'",
+    ),
+    ({"attn_implementation": {"": "sdpa", "text_config": "a/b"}}, "'attn_implementation' names 'a/b'"),
+    ({"_attn_implementation_internal": "a/b"}, "'_attn_implementation_internal' names 'a/b'"),
+    (
+        {"_attn_implementation": "flash_attention_2"},
+        ".* names 'flash_attention_2', .*; take the entry out, or set it to eager",
+    ),
+    ({"_attn_implementation": ["a/b"]}, r".* names \['a/b'\]"),
+    ({"text_config": {"_attn_implementation": "a/b"}}, "'_attn_implementation' names 'a/b'"),
+    ({"parts": [{"text_config": {"auto_map": {"AutoConfig": "evil.Evil"}}}]}, "'auto_map' names Python code"),
+    ({"experts_implementation": "deepgemm"}, "'experts_implementation' names 'deepgemm'"),
+    (
+        {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        ".* weights are quantised already, .*model.quantization=",
+    ),
+    (
+        {"text_config": {"quantization_config": {"load_in_4bit": True}}},
+        "'quantization_config' says that the weights are",
+    ),
+    ({"compression_config": {"quant_method": "compressed-tensors"}}, "'compression_config' says that the weights are"),
+    ({"configuration_files": ["config.4.0.0.json"]}, "'configuration_files' names other files of settings"),
+    ({"transformers_weights": "adapter_model.bin"}, "'transformers_weights' names another file of weights"),
+]
+
+
+@pytest.mark.parametrize(("entries", "message"), REFUSED)
+def test_settings_that_lead_to_code_or_files_elsewhere_are_refused_by_file_and_key(copied, entries, message):
+    change(copied / "config.json", **entries)
+    with pytest.raises(ForeignCodeError, match=rf"config\.json: {message}"):
+        open_folder(copied)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"_attn_implementation": "sdpa", "attn_implementation": None, "experts_implementation": "eager"},
+        {"attn_implementation": {"": "eager", "text_config": "sdpa"}},
+        {"quantization_config": None, "auto_map": {}, "_attn_implementation_autoset": True},
+    ],
+)
+def test_settings_that_lead_nowhere_pass(copied, entries):
+    change(copied / "config.json", **entries)
+    assert open_folder(copied) == copied
+
+
+def test_the_part_that_one_of_several_processes_has_saved_is_refused(copied):
+    (copied / "shard-00001-model-00001-of-00001.safetensors").write_bytes(b"")
+    with pytest.raises(ForeignCodeError, match=r"shard-00001-.*: the part of a model that one process has saved"):
+        open_folder(copied)
+
+
 class Payload:
     """Leaves a file behind if it is ever unpickled."""
 
