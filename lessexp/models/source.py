@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lessexp.errors import UserError
 from lessexp.files import sha256_of, user_path
+from lessexp.models.depth import refuse_more_layers_than_tensors
 from lessexp.models.foreign_code import refuse_foreign_code, weights_in_pickles
 
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -197,6 +198,7 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str, key: 
     Raises:
         ModelUnavailableError: the folder is no model, or the source failed.
         ForeignCodeError: the folder asks for code or files that are not loaded.
+        DamagedFileError: a file of settings or weights is damaged, or tells of layers that the weights do not hold.
     """
     check_model_is_named(path=path, source=source, key=key)
     try:
@@ -211,6 +213,7 @@ def model_folder(*, path: str | None, source: ModelSource, cache_dir: str, key: 
             f"{key}.path: {folder} holds no .safetensors weights{found}; pickled weights are not loaded, convert them "
             "first"
         )
+    refuse_more_layers_than_tensors(folder)
     return folder
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from lessexp.errors import DamagedFileError, MissingFileError
-from lessexp.models.tensor_files import read_tensors
+from lessexp.models.tensor_files import read_tensors, tensor_names
 from tests.hostile import damaged, lying_safetensors
 
 CONTENT = save({"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)})
@@ -22,6 +22,7 @@ def test_any_bytes_are_tensors_or_are_refused_naming_the_file(tmp_path, content)
         assert len(str(error).splitlines()) == 1
     else:
         assert all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
+        assert sorted(tensor_names(path)) == sorted(tensors)
     path.write_bytes(CONTENT)
     assert torch.equal(read_tensors(path)["a.weight"], torch.arange(6.0).reshape(2, 3))
 
@@ -29,8 +30,9 @@ def test_any_bytes_are_tensors_or_are_refused_naming_the_file(tmp_path, content)
 @pytest.mark.parametrize("size", [0, 7, 8, 20, len(CONTENT) - 1])
 def test_a_file_cut_short_is_refused(tmp_path, size):
     (tmp_path / "cut.safetensors").write_bytes(CONTENT[:size])
-    with pytest.raises(DamagedFileError, match=r"cut\.safetensors"):
-        read_tensors(tmp_path / "cut.safetensors")
+    for read in (read_tensors, tensor_names):
+        with pytest.raises(DamagedFileError, match=r"cut\.safetensors"):
+            read(tmp_path / "cut.safetensors")
 
 
 def test_a_missing_file_and_a_folder_in_its_place_are_named(tmp_path):
