@@ -1,7 +1,8 @@
 """The frozen language model: loading it, and the loss of each example on its answer tokens."""
 
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -18,8 +19,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The fast tokenizer of a model folder; it pads with its end token if it has none for padding.
 
     Raises:
-        ModelUnavailableError: the folder holds no tokenizer, a damaged one, or one that cannot report character
-            offsets.
+        ModelUnavailableError: the folder holds no tokenizer, a damaged one, one that cannot report character offsets,
+            or one that has nothing to pad with.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -34,24 +35,52 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ModelUnavailableError(
+            f"{folder}: its tokenizer has neither a padding token nor an end token; name one of them in "
+            f'{folder / "tokenizer_config.json"} ("eos_token": "...")'
+        )
     return tokenizer
 
 
 def _brief(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first:.200}"
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+
+
+_DTYPES = ("float32", "bfloat16", "float16", "float64")  # types of 8 bits can be stored, but not computed with
 
 
 def floating_point_type(name: str) -> torch.dtype:
     """The torch type of that name.
 
     Raises:
-        ModelUnavailableError: there is none.
+        ModelUnavailableError: no model computes in it.
     """
-    dtype = getattr(torch, name, None) if isinstance(name, str) else None
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ModelUnavailableError(f"model.dtype must be float32, bfloat16 or float16, got {name}")
-    return dtype
+    if name not in _DTYPES:
+        raise ModelUnavailableError(f"model.dtype must be {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}, got {name}")
+    return getattr(torch, name)
+
+
+@contextlib.contextmanager
+def errors_of_models(folder: Path, done: str) -> Iterator[None]:
+    """Let what a model's files lead to be told in one sentence.
+
+    Args:
+        folder: of the model.
+        done: to it, inside, e.g. ``loaded``.
+
+    Raises:
+        ModelUnavailableError: the code inside raises anything but want of memory.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    # A damaged config.json or file of weights leads to any class of four libraries.
+    except Exception as error:
+        raise ModelUnavailableError(
+            f"{folder}: its model cannot be {done} ({_brief(error)}); copy it again, or choose another"
+        ) from error
 
 
 def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str | None = None) -> PreTrainedModel:
@@ -60,35 +89,72 @@ def load_causal_lm(folder: Path, *, dtype: str, device: str, quantization: str |
     Args:
         folder: see `lessexp.models.source.model_folder`.
         dtype: of the frozen weights, e.g. ``bfloat16``.
-        device: e.g. ``cpu`` or ``cuda``.
+        device: e.g. ``cpu`` or ``cuda``; on ``meta`` tensors have shapes and no values, and no weight is read.
         quantization: rounds the linear layers, e.g. ``nf4``; see `lessexp.models.quantization`.
 
     Raises:
         ModelUnavailableError: there is no floating-point type or no quantisation of that name, what the latter
-            needs is not installed, or a file of the folder is missing or damaged.
+            needs is not installed, a file of the folder is missing or damaged, or its tensors are not the model's.
     """
     floating_point = floating_point_type(dtype)
     quantized = quantization_config(quantization, dtype=floating_point)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
+    with errors_of_models(folder, "loaded"):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=floating_point,
             quantization_config=quantized,
             device_map={"": device},  # rounded weights cannot be moved afterwards
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named; they are refused below
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
         )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    # What a damaged config.json or file of weights leads to is any class of four libraries.
-    except Exception as error:
+    for name, in_files, in_model in sorted(loaded["mismatched_keys"]):
         raise ModelUnavailableError(
-            f"{folder}: its model cannot be loaded ({_brief(error)}); copy it again, or choose another"
-        ) from error
+            f"{folder}: {name} has the shape {tuple(in_files)} in the files of weights and {tuple(in_model)} by "
+            "config.json; copy the model again"
+        )
+    _refuse_other_tensors(folder, loaded["missing_keys"], loaded["unexpected_keys"])
     refuse_blocks_over_rows(model)
     prepare_for_gradients(model)
     return model.eval()
+
+
+# Masks that older versions of transformers stored with GPT-like models; today they are computed.
+_STORED_MASK = re.compile(r"\.(attn|attention)\.(masked_)?bias$")
+
+
+def _refuse_other_tensors(folder: Path, missing: Collection[str], unexpected: Collection[str]) -> None:
+    """Refuse a model whose files lack tensors, which transformers would draw at random, or hold others.
+
+    transformers has left out what it knows to be of no use to a model of this class, and tied weights.
+
+    Raises:
+        ModelUnavailableError: naming the first tensors.
+    """
+    unexpected = {name for name in unexpected if not _STORED_MASK.search(name)}
+    prefixes = {other.removesuffix(name) for name in missing for other in unexpected if other.endswith(f".{name}")}
+    if prefixes:
+        raise ModelUnavailableError(
+            f"{folder}: its tensors' names begin with '{min(prefixes)}', which a wrapper (torch.compile, DDP) has put "
+            "before the model's own; save the model inside the wrapper"
+        )
+    if missing:
+        others = f", and hold {_some(unexpected)} in their place" if unexpected else ""
+        raise ModelUnavailableError(
+            f"{folder}: the files of weights lack {_some(missing)}{others}; copy the model again or correct config.json"
+        )
+    if unexpected:
+        raise ModelUnavailableError(
+            f"{folder}: the files of weights hold {_some(unexpected)}, which a model of this config.json lacks; "
+            "correct config.json or, if the model is right without them, load it with transformers and save it again"
+        )
+
+
+def _some(names: Collection[str]) -> str:
+    first = ", ".join(sorted(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
 
 @contextlib.contextmanager

@@ -1,14 +1,15 @@
 """What a model and its adapter take, from the model's configuration alone: no weight is read."""
 
+import inspect
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from lessexp.models.causal_lm import floating_point_type
+from lessexp.models.causal_lm import errors_of_models, load_causal_lm
 from lessexp.models.lora import LoraSettings, attach_lora, lora_parameters
 from lessexp.models.saved_tensors import noting_saved_storages
 
@@ -24,6 +25,9 @@ class ModelShape:
         n_adapter_parameters: of the adapter.
         hidden_size: width of a hidden state.
         vocabulary: tokens that the output layer tells apart.
+        n_embeddings: token ids that the model can read.
+        trained_positions: longest row that the model was made for; ``None`` if it does not say.
+        has_position_table: whether positions are looked up, so that a longer row cannot be read at all.
         saved_bytes_a_token: what autograd keeps between forward and backward, the output layer not counted.
     """
 
@@ -31,6 +35,9 @@ class ModelShape:
     n_adapter_parameters: int
     hidden_size: int
     vocabulary: int
+    n_embeddings: int
+    trained_positions: int | None
+    has_position_table: bool
     saved_bytes_a_token: float
 
     @property
@@ -40,10 +47,8 @@ class ModelShape:
 
 
 def empty_model(folder: Path, *, dtype: str) -> PreTrainedModel:
-    """The model in a local folder, of tensors with shapes and no values."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=floating_point_type(dtype), trust_remote_code=False)
+    """The model in a local folder, of tensors with shapes and no values; raises as `load_causal_lm` does."""
+    return load_causal_lm(folder, dtype=dtype, device="meta")
 
 
 @cache
@@ -56,20 +61,53 @@ def shape_of(folder: Path, lora: LoraSettings, *, dtype: str) -> ModelShape:
         dtype: of the frozen weights.
 
     Raises:
-        AdapterMismatchError: the adapter does not fit.
+        ModelUnavailableError: the model cannot be loaded.
+        NoSuchLayerError: the adapter does not fit.
     """
     model = empty_model(folder, dtype=dtype)
     with torch.device("meta"):
         n_parameters = model.num_parameters()
-        hidden_size, head = model.config.get_text_config().hidden_size, model.get_output_embeddings()
+        config, head = model.config.get_text_config(), model.get_output_embeddings()
+        n_embeddings = model.get_input_embeddings().weight.shape[0]
+        positions = getattr(config, "max_position_embeddings", None)
+        has_table = positions is not None and _has_position_table(model, positions)
         adapted = attach_lora(model, lora, seed=0)
-        saved = _saved_bytes(adapted, model.base_model)
+        with errors_of_models(folder, f"tried out as {dtype}"):
+            saved = _saved_bytes(adapted, model.base_model)
     n_adapter = sum(parameter.numel() for parameter in lora_parameters(adapted).values())
-    return ModelShape(n_parameters, n_adapter, hidden_size, head.weight.shape[0], saved / _TOKENS)
+    return ModelShape(
+        n_parameters=n_parameters,
+        n_adapter_parameters=n_adapter,
+        hidden_size=config.hidden_size,
+        vocabulary=head.weight.shape[0],
+        n_embeddings=n_embeddings,
+        trained_positions=positions,
+        has_position_table=has_table,
+        saved_bytes_a_token=saved / _TOKENS,
+    )
+
+
+def _has_position_table(model: PreTrainedModel, n_positions: int) -> bool:
+    """Whether positions are looked up, be they learned (GPT-2, OPT) or computed beforehand (GPT-J)."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module is not model.get_input_embeddings():
+            # OPT keeps a few rows before the first position.
+            if module.num_embeddings == n_positions + getattr(module, "offset", 0):
+                return True
+        elif any(
+            table.dim() == 2 and table.shape[0] == n_positions
+            for table in module._buffers.values()
+            if table is not None
+        ):
+            return True
+    return False
 
 
 def _saved_bytes(adapted: nn.Module, backbone: nn.Module) -> int:
     with noting_saved_storages(adapted) as saved:
-        mask = torch.zeros(1, 1, _TOKENS, _TOKENS)  # ready made: models look into any other for values
-        backbone(input_ids=torch.zeros(1, _TOKENS, dtype=torch.long), attention_mask=mask, use_cache=False)
+        given = {}
+        if "position_ids" in inspect.signature(backbone.forward).parameters:  # Bloom and MPT have none, and make masks
+            mask = torch.zeros(1, 1, _TOKENS, _TOKENS)  # ready made: models look into any other for values
+            given = {"attention_mask": mask, "position_ids": torch.arange(_TOKENS)[None]}
+        backbone(input_ids=torch.zeros(1, _TOKENS, dtype=torch.long), use_cache=False, **given)
     return sum(storage.nbytes() for storage in saved.values())
