@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lessexp.errors import UserError
-from lessexp.models.linear_layers import layers_named
+from lessexp.models.linear_layers import linear_layers
 from lessexp.models.tensor_files import read_tensors
 
 _ADAPTER = "default"
@@ -55,9 +55,10 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, *, seed: int) ->
         seed: of A's initial values; the global generator of the CPU is left as it was.
 
     Raises:
-        AdapterMismatchError: no layer has one of the target names, or it is of a kind that takes no adapter.
+        NoSuchLayerError: no layer has any of the target names, or one is no linear layer before the output layer.
+        AdapterMismatchError: it takes no adapter for another reason.
     """
-    layers = list(layers_named(model, settings.target_modules).values())
+    layers = list(linear_layers(model, settings.target_modules, key="lora.target_modules").values())
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lessexp.files import read_json, write_json, written_whole
-from lessexp.models.linear_layers import layers_named
+from lessexp.models.linear_layers import layers_named, refuse_unknown_layers
 from lessexp.models.tensor_files import read_tensors
 from lessexp.proxies.factors import Factors, ProxyError
 from lessexp.proxies.low_rank_linear import LowRankLinear
@@ -90,8 +90,10 @@ def ranks_of(
     """The layers of these names, and the rank of each; ``None`` for those that stay dense.
 
     Raises:
-        ProxyError: there is none, one is of another kind, or all of them stay dense.
+        NoSuchLayerError: no layer has one of these names.
+        ProxyError: one is of another kind, or all of them stay dense.
     """
+    refuse_unknown_layers([model], layers, key="proxy.layers")
     found = layers_named(model, layers)
     for name, layer in found.items():
         if not isinstance(layer, nn.Linear):  # GPT-2's Conv1D, say, keeps its weight transposed

@@ -60,7 +60,7 @@ def gpt2(vocab_size):
 def test_gradients_of_a_models_own_layers_equal_autograd(build, endings, shape, tokenized, tokenizer):
     model = build(len(tokenizer))
     rows = tokenized[:3]
-    layers = linear_layers(model, endings)
+    layers = linear_layers(model, endings, key="some.layers")
     batched = per_example_gradients(model, collate(rows, pad_token_id=1), layers=layers)
     wanted = {name: p for name, p in model.named_parameters() if name.rsplit(".", 1)[0] in layers}
     assert list(batched) == list(wanted)

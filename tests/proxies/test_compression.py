@@ -7,6 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from lessexp.gradients.per_example import per_example_gradients
 from lessexp.models.causal_lm import load_causal_lm
+from lessexp.models.linear_layers import NoSuchLayerError
 from lessexp.models.lora import attach_lora
 from lessexp.proxies.compression import LayerReport, ranks_of, read_compression, replace_layers, write_compression
 from lessexp.proxies.factors import Factors, ProxyError
@@ -86,10 +87,17 @@ def test_a_proxy_read_from_its_files_gives_the_very_same_gradients(model, model_
         torch.testing.assert_close(second[name], grad, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"rank_multiple": 128}, {"layers": ("c_attn",)}])
-def test_a_proxy_that_replaces_nothing_is_refused(model, change):
+def test_a_proxy_that_replaces_nothing_is_refused(model):
     with pytest.raises(ProxyError, match="leaves every layer dense"):
-        ranks_of(model, **({"sparsity": 0.5, "rank_multiple": 8, "layers": LAYERS} | change))
+        ranks_of(model, sparsity=0.5, rank_multiple=128, layers=LAYERS)
+
+
+@pytest.mark.parametrize("layers", [("q_porj",), ("q_porj", *LAYERS)])
+def test_a_layer_that_the_model_lacks_is_named_with_those_it_has(model, layers):
+    with pytest.raises(
+        NoSuchLayerError, match=r"proxy\.layers: no layer's name ends in 'q_porj'; choose from q_proj, "
+    ):
+        ranks_of(model, sparsity=0.5, rank_multiple=8, layers=layers)
 
 
 def test_layers_that_keep_their_weights_transposed_are_refused(tokenizer):
