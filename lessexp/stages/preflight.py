@@ -27,6 +27,7 @@ from lessexp.stages.configuration import (
     training_settings,
 )
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.model_checks import check_models, check_that_models_can_read
 from lessexp.stages.progress import say
 from lessexp.stages.training_steps import check_learning_rates, notes_on_few_rows, notes_on_weights
 from lessexp.training.checkpoint import checkpoints_in, epoch_of
@@ -41,8 +42,8 @@ _SCORE_COLUMNS = {"example_id", "dataset", "score", "checkpoint"}
 def preflight(experiment: Experiment) -> None:
     """Check rows and models of an experiment against its settings, and announce shares of few rows.
 
-    The rows come first, as they are in their files, and last whatever takes a model or its tokenizer, which may have
-    to be downloaded. `check_settings` goes before.
+    The rows come first, as they are in their files, then the models without their values, and last whatever takes a
+    tokenizer; both may have to be downloaded. `check_settings` goes before.
 
     Raises:
         UserError: naming the key or the row, and what to do.
@@ -52,10 +53,12 @@ def preflight(experiment: Experiment) -> None:
     if "warmup" in stages:
         _check_warmup(experiment)
     _check_rows(experiment)
+    check_models(experiment)
     _check_usable_rows(experiment)
     if "evaluate" in stages:
         _check_benchmark(experiment)
         _check_leaks(experiment)
+    check_that_models_can_read(experiment)
     if "finetune" in stages:
         experiment.tuning.check(experiment.model.model)
     if selects_by_model:
@@ -78,8 +81,7 @@ def check_settings(experiment: Experiment) -> None:
     cfg = experiment.cfg
     for model in (cfg.model, cfg.selection_model):
         check_model_is_named(path=model.path, source=instantiate(model.source), key=error_place(model))
-    if experiment.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ExperimentError(f"device={experiment.device}, but torch finds no CUDA device; use device=cpu")
+    _check_device(experiment.device)
     _check_choice("trainer.strategy", cfg.trainer.strategy, STRATEGIES)
     if cfg.trainer.strategy == "fsdp" and (cfg.model.quantization or cfg.selection_model.quantization):
         raise ExperimentError("trainer=fsdp cannot spread the rounded weights of model.quantization; use trainer=ddp")
@@ -110,6 +112,15 @@ def _check_longest_answer(cfg: DictConfig) -> None:
             f"benchmark.max_new_tokens={longest} leaves nothing of evaluation.max_length={max_length} for the "
             "question; lower the one or raise the other"
         )
+
+
+def _check_device(device: str) -> None:
+    try:
+        if torch.empty(0, device=device).is_meta:
+            raise ExperimentError(f"device={device} holds no values; use device=cpu or cuda")
+    # A name that torch does not know, a kind that it was not built with, and a number that is not there.
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ExperimentError(f"device={device}, but torch finds no such device; use device=cpu") from error
 
 
 def _check_rows(experiment: Experiment) -> None:

@@ -8,6 +8,7 @@ from lessexp.data.target import EmptyTargetError
 from lessexp.errors import MissingFileError, UserError
 from lessexp.evaluation.generation import prompt_ids
 from lessexp.evaluation.leaks import LeakError
+from lessexp.models.linear_layers import NoSuchLayerError
 from lessexp.models.source import ModelUnavailableError
 from lessexp.stages.configuration import ExperimentError
 from lessexp.training.foreign_adapter import ForeignAdapterError
@@ -38,7 +39,11 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         ),
         (["~lora.rank"], ExperimentError, "lora.rank is missing; its option, or the command line"),
         (["datastore.dtype=int3"], ExperimentError, "datastore.dtype must be one of float32, .*int1, got 'int3'"),
-        (["device=cuda:7"], ExperimentError, "device=cuda:7, but torch finds no CUDA device"),
+        (["device=cuda:77"], ExperimentError, "device=cuda:77, but torch finds no such device; use device=cpu"),
+        (["device=cuda:x"], ExperimentError, "device=cuda:x, but torch finds no such device"),
+        (["device=xla"], ExperimentError, "device=xla, but torch finds no such device"),
+        (["device=nonsense"], ExperimentError, "device=nonsense, but torch finds no such device"),
+        (["device=meta"], ExperimentError, "device=meta holds no values; use device=cpu"),
         (["benchmark.path=/nowhere"], MissingFileError, "benchmark.path: '/nowhere' matches no file"),
         (
             ["benchmark=reasoning_gym"],
@@ -91,7 +96,22 @@ STEPS = "proxy.steps=[{_target_: lessexp.proxies.layer_drop.drop_layers, _partia
         ),
         (["trainer.strategy=zero"], ExperimentError, "trainer.strategy must be one of ddp, fsdp, got 'zero'"),
         (["model.quantization=int3"], ModelUnavailableError, "model.quantization must be null, int8 or nf4, got int3"),
-        (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, bfloat16 or float16, got fp32"),
+        (["model.dtype=fp32"], ModelUnavailableError, "model.dtype must be float32, .* or float64, got fp32"),
+        (["model.dtype=float8_e4m3fn"], ModelUnavailableError, "model.dtype must be .*, got float8_e4m3fn"),
+        (
+            ["lora.target_modules=[q_proj,embed_tokens]"],
+            NoSuchLayerError,
+            r"lora\.target_modules: model\.embed_tokens is of type Embedding; choose linear layers",
+        ),
+        (["lora.target_modules=[lm_head]"], NoSuchLayerError, "lm_head is of type Linear; .* before the output layer"),
+        (["lora.target_modules=[all-linear]"], NoSuchLayerError, "ends in 'all-linear'; choose from q_proj, k_proj"),
+        (["lora.target_modules=[q_porj,k_proj]"], NoSuchLayerError, "ends in 'q_porj'; choose from q_proj, k_proj"),
+        (["lora.target_modules=all-linear"], ExperimentError, "lora.target_modules should be a valid list"),
+        (
+            ["space=equivalent", "gradients=sgd", "space.layers=[q_proj,q_porj]"],
+            NoSuchLayerError,
+            r"space\.layers: no layer's name ends in 'q_porj'; choose from q_proj",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_computed(make_experiment, overrides, error, message):
