@@ -92,6 +92,7 @@ class Experiment:
         source = instantiate(node.source)
         folder = model_folder(path=node.path, source=source, cache_dir=self.cfg.cache_dir, key=error_place(node))
         return ModelInUse(
+            key=error_place(node),
             model=Model(Weights(folder), node.dtype, node.quantization),
             lora=lora_settings(self.cfg),
             chat_format_settings=Configured.of(self.cfg.chat_format),

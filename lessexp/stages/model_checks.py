@@ -6,7 +6,7 @@ from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
 from lessexp.models.linear_layers import refuse_unknown_layers
 from lessexp.models.shape import ModelShape, empty_model, shape_of
-from lessexp.stages.configuration import ExperimentError, error_place
+from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.model_in_use import ModelInUse
 from lessexp.stages.progress import say
@@ -19,8 +19,8 @@ def check_models(experiment: Experiment) -> None:
         UserError: naming the folder or the key.
     """
     cfg = experiment.cfg
-    in_use = {model.folder: model for model in (experiment.proxy.model, experiment.model)}
-    models = [empty_model(model.folder, dtype=model.cfg.dtype) for model in in_use.values()]
+    in_use = {model.folder: model for model in (experiment.whole_selection_model, experiment.model)}
+    models = [empty_model(model.folder, dtype=model.model.dtype) for model in in_use.values()]
     refuse_unknown_layers(models, list(cfg.lora.target_modules), key="lora.target_modules")
     if layers := cfg.space.get("layers"):
         refuse_unknown_layers(models[:1], list(layers), key="space.layers")
@@ -32,7 +32,7 @@ def check_that_models_can_read(experiment: Experiment) -> None:
     Raises:
         ExperimentError: naming the model's folder, and the row or the key.
     """
-    cfg, selecting, trained = experiment.cfg, experiment.proxy.model, experiment.model
+    cfg, selecting, trained = experiment.cfg, experiment.whole_selection_model, experiment.model
     read = [
         (selecting, "max_length", experiment.tokenized_pool, 0),
         (selecting, "target_max_length", experiment.tokenized_target[0], 0),
@@ -43,14 +43,14 @@ def check_that_models_can_read(experiment: Experiment) -> None:
         n_new = cfg.benchmark.get("max_new_tokens", 0)  # after the questions of rows, within the same bound
         read.append((trained, "evaluation.max_length", experiment.tokenized_benchmark_rows[0], n_new))
     for model, key, rows, n_new in read:
-        shape = shape_of(model.folder, experiment.model.lora, dtype=model.cfg.dtype)
+        shape = shape_of(model.folder, experiment.model.lora, dtype=model.model.dtype)
         _check_tokens(model, rows, n_embeddings=shape.n_embeddings)
         _check_positions(model, key, min(OmegaConf.select(cfg, key), int(lengths_of(rows).max()) + n_new), shape)
 
 
 def _check_tokens(model: ModelInUse, rows: ArrowSequence[TokenizedRow], *, n_embeddings: int) -> None:
     """Refuse tokens that the model has no embedding of; one that no row has is no fault of its tokenizer."""
-    tokenizer, place = model.tokenizer, f"{error_place(model.cfg)}.path: {model.folder}"
+    tokenizer, place = model.tokenizer, f"{model.key}.path: {model.folder}"
     if tokenizer.pad_token_id >= n_embeddings:
         raise ExperimentError(
             f"{place}: rows are padded with '{tokenizer.pad_token}', token {tokenizer.pad_token_id}, and the model has "
@@ -70,7 +70,7 @@ def _check_positions(model: ModelInUse, key: str, longest: int, shape: ModelShap
     """Refuse rows that are longer than a table of positions; computed ones go on, so that is announced."""
     if shape.trained_positions is None or longest <= shape.trained_positions:
         return
-    place, limit = f"{error_place(model.cfg)}.path: {model.folder}", shape.trained_positions
+    place, limit = f"{model.key}.path: {model.folder}", shape.trained_positions
     if shape.has_position_table:
         raise ExperimentError(f"{place}: the model has {limit} positions, rows have up to {longest}; set {key}={limit}")
     say(f"warning: {key} admits rows of {longest} tokens, and {place} was made for {limit} (max_position_embeddings)")

@@ -57,12 +57,14 @@ class ModelInUse:
     """A model with its tokenizer and the adapter it gets.
 
     Attributes:
+        key: where its settings stand, ``model`` or ``selection_model``.
         model: what is loaded.
         lora: shape of its adapters.
         chat_format_settings: make the chat format from the tokenizer.
         runtime: of the stage that is running.
     """
 
+    key: str
     model: Model
     lora: LoraSettings
     chat_format_settings: Configured
