@@ -13,6 +13,7 @@ A folder without ``COMPLETE`` is half-built: the next run goes on with what is t
 
 import contextlib
 import importlib.metadata
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +25,7 @@ from lessexp.errors import UserError
 from lessexp.files import read_json, write_json
 from lessexp.locks import taking_turns
 from lessexp.processes import ALONE, Team
-from lessexp.wholeness import COMPLETE, check_whole, hashes_in, read_complete
+from lessexp.wholeness import COMPLETE, check_pieces, check_whole, hashes_in, read_complete
 
 _SPENT, _KEY = "spent.json", "key.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy", "bitsandbytes")  # which numbers depend on
@@ -119,7 +120,7 @@ def build_together(
         team: of processes that each call this and are all to be in ``build``.
 
     Raises:
-        DamageError: an artifact that is there does not hold what was written.
+        DamageError: an artifact that is there, finished or half-built, does not hold what was written.
     """
     if team.from_leader(all((order.folder / COMPLETE).exists() for order in orders)):
         return [_reuse(order, announce) for order in orders]  # needs no lock, so the folder may be read-only
@@ -193,13 +194,12 @@ def _timed(
     if team.is_leader:
         for order in orders:
             _require_same_libraries(order.folder)
+            check_pieces(order.folder)
             write_json(order.folder / _KEY, {"identity": order.fields, "versions": library_versions()})
     started = time.perf_counter()
 
     def seconds(order: Order) -> float:
-        spent = order.folder / _SPENT
-        earlier = read_json(spent)["seconds"] if spent.exists() else 0.0
-        return earlier + time.perf_counter() - started
+        return _earlier_seconds(order.folder / _SPENT) + time.perf_counter() - started
 
     try:
         records = build(orders)
@@ -221,3 +221,12 @@ def _timed(
         artifacts[order.folder] = built
     team.meet()
     return artifacts
+
+
+def _earlier_seconds(spent: Path) -> float:
+    """Seconds of attempts that failed; a note that is missing or damaged says nothing of them."""
+    with contextlib.suppress(UserError):
+        seconds = read_json(spent).get("seconds")
+        if type(seconds) in (int, float) and 0 <= seconds < math.inf:
+            return float(seconds)
+    return 0.0

@@ -29,7 +29,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: it cannot be written, as on a full disk; ``filename`` is ``path``, and nothing of it is left.
     """
     partial = path.with_name(path.name + ".partial")
-    _remove(partial)  # of a process that was killed
+    remove(partial)  # of a process that was killed
     try:
         yield partial
         _settle(partial)
@@ -42,15 +42,23 @@ def written_whole(path: Path) -> Iterator[Path]:
             raise
         raise OSError(code, os.strerror(code), str(path)) from error
     finally:
-        _remove(partial)
+        remove(partial)
 
 
 def remove_whole(path: Path) -> None:
     """Let a folder disappear whole or not at all, so that a process killed meanwhile leaves no part under its name."""
     doomed = path.with_name(path.name + ".removed.partial")
-    _remove(doomed)  # of a process that was killed
+    remove(doomed)  # of a process that was killed
     path.rename(doomed)
-    _remove(doomed)
+    remove(doomed)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a folder or a link, never what a link leads to; nothing happens if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def user_path(path: str | os.PathLike) -> Path:
@@ -71,13 +79,6 @@ def _settle(path: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _error_number(error: Exception) -> int | None:

@@ -1,25 +1,27 @@
 """Whether an artifact still holds what was written: hashes of its files, taken when it is complete.
 
 They are compared whenever a finished artifact is reused, copied from or given by path, before anything is computed from
-it. ``python -m lessexp.wholeness verify FOLDER`` compares them on request. ``repair FOLDER`` deletes what is
+it; the pieces of a half-built one (`lessexp.pieces`) are compared before a run resumes from them.
+``python -m lessexp.wholeness verify FOLDER`` compares either on request. ``repair FOLDER`` deletes what is
 damaged and the ``COMPLETE`` that vouches for it, so that the next run builds that much anew and no more.
 """
 
 import argparse
-import contextlib
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lessexp.errors import UserError
-from lessexp.files import is_within, remove_whole, sha256_of, user_path
+from lessexp.files import is_within, remove, remove_whole, sha256_of, user_path
+from lessexp.locks import LockedError, held_now
+from lessexp.pieces import damaged_pieces
 
 COMPLETE = "COMPLETE"
 _EPOCH = "epoch="
+_NAMED = 10  # files in a message
 
 
 class DamageError(UserError, RuntimeError):
@@ -40,9 +42,11 @@ def read_complete(folder: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads((folder / COMPLETE).read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damage(folder, [COMPLETE]) from error
     if not (isinstance(record, dict) and {"seconds", "record", "sha256"} <= record.keys()):
+        raise _damage(folder, [COMPLETE])
+    if type(record["seconds"]) not in (int, float) or not isinstance(record["record"], dict):
         raise _damage(folder, [COMPLETE])
     hashes = record["sha256"]
     if not (isinstance(hashes, dict) and all(is_within(name) for name in hashes)):  # repair deletes what it names
@@ -72,48 +76,65 @@ def check_whole(folder: Path) -> None:
         raise _damage(folder, damaged)
 
 
+def check_pieces(folder: Path) -> None:
+    """Compare the shards or epochs of a half-built artifact with what was written.
+
+    Raises:
+        DamageError: naming those that differ.
+    """
+    if damaged := damaged_pieces(folder):
+        raise _damage(folder, damaged)
+
+
 def _damage(folder: Path, names: Sequence[str]) -> DamageError:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return DamageError(
-        f"{folder}: damaged or missing: {', '.join(names)}; "
+        f"{folder}: damaged or missing: {', '.join(names[:_NAMED])}{more}; "
         f"'python -m lessexp.wholeness repair {folder}' deletes that much, and the next run builds it anew"
     )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        with FileLock(f"{folder}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise DamageError(f"{folder}: a run is using it; repair it after that") from error
 
 
 def repair(folder: Path) -> list[str]:
     """Delete what is damaged, and ``COMPLETE`` last; returns the paths deleted, within the folder.
 
     Of a warm-up, the damaged epoch and all later ones go, for training goes on after the last epoch that is there.
+    A link is deleted, never what it leads to.
 
     Raises:
         DamageError: a run is using the artifact.
     """
-    with _locked(folder):
-        try:
-            damaged = damaged_files(folder)
-        except DamageError:
-            damaged = [COMPLETE]
-        first_epoch = min((epoch for name in damaged if (epoch := _epoch_of(name)) is not None), default=None)
-        doomed = [name for name in damaged if _epoch_of(name) is None and name != COMPLETE]
-        if first_epoch is not None:
-            there = {path.name: _epoch_of(path.name) for path in folder.iterdir()}
-            doomed += [name for name, epoch in there.items() if epoch is not None and epoch >= first_epoch]
-        for name in doomed:
-            if (folder / name).is_dir():
-                remove_whole(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        if damaged:
-            (folder / COMPLETE).unlink()
-    return sorted(doomed) + ([COMPLETE] if damaged else [])
+    try:
+        with held_now(Path(f"{folder}.lock")):
+            return _repaired(folder)
+    except LockedError as error:
+        raise DamageError(f"{folder}: a run is using it; repair it after that") from error
+
+
+def _repaired(folder: Path) -> list[str]:
+    is_finished = os.path.lexists(folder / COMPLETE)
+    try:
+        damaged = damaged_files(folder) if is_finished else damaged_pieces(folder)
+    except DamageError:
+        damaged = [COMPLETE]
+    first_epoch = min((epoch for name in damaged if (epoch := _epoch_of(name)) is not None), default=None)
+    doomed = {_within_links(folder, name) for name in damaged if _epoch_of(name) is None and name != COMPLETE}
+    if first_epoch is not None:
+        there = {path.name: _epoch_of(path.name) for path in folder.iterdir()}
+        doomed |= {name for name, epoch in there.items() if epoch is not None and epoch >= first_epoch}
+    for name in doomed:
+        if (folder / name).is_dir():
+            remove_whole(folder / name)
+        else:
+            remove(folder / name)
+    if damaged and is_finished:
+        remove(folder / COMPLETE)
+    return sorted(doomed) + ([COMPLETE] if damaged and is_finished else [])
+
+
+def _within_links(folder: Path, name: str) -> str:
+    """The path, or the first link on the way to it: what lies behind a link may belong to somebody else."""
+    path = PurePosixPath(name)
+    return str(next((step for step in reversed(path.parents) if (folder / step).is_symlink() and step.parts), path))
 
 
 def _epoch_of(name: str) -> int | None:
@@ -131,17 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> str | int:
     commands.add_parser("repair", help="delete what is damaged").add_argument("folder", type=user_path)
     options = parser.parse_args(arguments)
     folder: Path = options.folder
-    if not (folder / COMPLETE).exists():
-        return f"{folder}: no finished artifact (there is no {COMPLETE})"
+    if not folder.is_dir():
+        return f"{folder}: no such folder"
     try:
         if options.command == "verify":
-            check_whole(folder)
+            check = check_whole if os.path.lexists(folder / COMPLETE) else check_pieces
+            check(folder)
             print(f"{folder}: all files are as they were written")
         elif deleted := repair(folder):
             print(f"{folder}: deleted {', '.join(deleted)}; the next run builds what is missing")
         else:
             print(f"{folder}: all files are as they were written, nothing is deleted")
-    except DamageError as error:
+    except UserError as error:
         return str(error)
     return 0
 

@@ -52,6 +52,15 @@ def test_a_builder_that_fails_leaves_no_complete_mark_and_the_next_goes_on_with_
     assert build(folder, never)[0].reused
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"seconds": "9"}', '{"seconds": NaN}', '{"seconds": -1}'])
+def test_a_damaged_note_of_the_time_spent_stops_nothing(tmp_path, text):
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(tmp_path / "key", fail)
+    (tmp_path / "key" / "spent.json").write_text(text)
+    artifact, _ = build(tmp_path / "key", lambda folder: {})
+    assert 0 <= artifact.seconds < 60
+
+
 def test_a_record_that_is_no_json_leaves_the_artifact_incomplete(tmp_path):
     with pytest.raises(TypeError):
         build(tmp_path / "key", lambda folder: {"n_rows": object()})

@@ -5,6 +5,7 @@ import pytest
 from filelock import FileLock
 
 from lessexp.artifacts import build_once
+from lessexp.pieces import seal_folder
 from lessexp.wholeness import DamageError, check_whole, damaged_files, hashes_in, main, read_complete, repair
 
 FILES = ("epoch=1/adapter", "epoch=1/moments", "epoch=2/adapter", "epoch=2/moments", "example_ids.json", "a/shard-0")
@@ -19,6 +20,8 @@ def write_missing(folder):
             file.parent.mkdir(exist_ok=True)
             file.write_text(f"content of {name}")
             built.append(name)
+    for epoch in folder.glob("epoch=*"):
+        seal_folder(epoch, epoch.name)
     return {"built": built}
 
 
@@ -38,7 +41,8 @@ def contents(folder):
 
 def test_every_file_is_hashed_but_the_one_that_holds_the_hashes(tmp_path):
     folder = build(tmp_path / "key").folder
-    assert set(read_complete(folder)["sha256"]) == {*FILES, "key.json"} == set(hashes_in(folder))
+    written = {*FILES, "key.json", "epoch=1/sha256.json", "epoch=2/sha256.json"}
+    assert set(read_complete(folder)["sha256"]) == written == set(hashes_in(folder))
     check_whole(folder)
 
 
@@ -109,7 +113,9 @@ def test_the_command_names_what_is_damaged_and_deletes_it_when_told_to(tmp_path,
     assert (folder / "a/shard-0").exists()
     assert main(["repair", str(folder)]) == 0
     assert "deleted a/shard-0, COMPLETE" in capsys.readouterr().out
-    assert "no finished artifact" in main(["verify", str(folder)])
+    assert not (folder / "COMPLETE").exists()
+    assert main(["verify", str(folder)]) == 0
+    assert "no such folder" in main(["verify", str(tmp_path / "other")])
 
 
 def hold(path, held, done):
@@ -145,3 +151,49 @@ def test_a_record_that_names_what_lies_elsewhere_deletes_nothing_there(tmp_path)
             read_complete(folder)
         assert repair(folder) == ["COMPLETE"]
         assert elsewhere.is_dir() and (folder / "a/shard-0").exists()
+
+
+def test_a_link_is_deleted_and_never_what_it_leads_to(tmp_path, capsys):
+    folder = build(tmp_path / "key").folder
+    outside = tmp_path / "outside"
+    (folder / "epoch=2").rename(outside)
+    (folder / "epoch=2").symlink_to(outside)
+    (folder / "a").rename(tmp_path / "shards")
+    (folder / "a").symlink_to(tmp_path / "shards")
+    assert main(["verify", str(folder)]) == 0, "what lies on another disk is whole, too"
+    flip_a_byte(outside / "adapter")
+    flip_a_byte(tmp_path / "shards" / "shard-0")
+    assert main(["repair", str(folder)]) == 0
+    assert "deleted a, epoch=2, COMPLETE" in capsys.readouterr().out
+    assert {path.name for path in outside.iterdir()} == {"adapter", "moments", "sha256.json"}
+    assert (tmp_path / "shards" / "shard-0").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch=1", "example_ids.json", "key.json"]
+
+
+def test_a_record_that_is_a_folder_is_deleted_by_a_repair(tmp_path):
+    folder = build(tmp_path / "key").folder
+    (folder / "COMPLETE").unlink()
+    (folder / "COMPLETE").mkdir()
+    with pytest.raises(DamageError, match="damaged or missing: COMPLETE;"):
+        read_complete(folder)
+    assert repair(folder) == ["COMPLETE"]
+    assert build(folder).record == {"built": []}
+
+
+def test_of_a_half_built_artifact_a_damaged_epoch_goes_with_all_later_ones(tmp_path, capsys):
+    folder = build(tmp_path / "key").folder
+    (folder / "COMPLETE").unlink()
+    flip_a_byte(folder / "epoch=1" / "adapter")
+    with pytest.raises(DamageError, match="damaged or missing: epoch=1; 'python -m "):
+        build(folder)
+    assert "damaged or missing: epoch=1;" in main(["verify", str(folder)])
+    assert main(["repair", str(folder)]) == 0
+    assert "deleted epoch=1, epoch=2; the next run" in capsys.readouterr().out
+    assert build(folder).record == {"built": list(FILES[:4])}
+
+
+def test_a_long_list_of_damage_is_cut(tmp_path):
+    folder = tmp_path / "key"
+    for epoch in range(1, 13):
+        (folder / f"epoch={epoch}").mkdir(parents=True)
+    assert "epoch=7 and 2 more; " in main(["verify", str(folder)])

@@ -3,6 +3,7 @@
     manifest.json                         what was computed, from what; written last
     checkpoint=1/shard-00000.safetensors  ``rows`` [n, stored width], ``scale`` and ``norm`` [n] of consecutive examples
 
+Each shard carries a seal (`lessexp.pieces`), compared before a stopped run resumes and when the store is finished.
 A row's value is ``decoded rows * scale``, and ``norm`` is its length in units of the scale, so a cosine needs
 no second look at the row. A row that has no direction (its gradient was zero or not finite) has scale 0
 or NaN; the manifest lists it as excluded.
@@ -11,8 +12,9 @@ or NaN; the manifest lists it as excluded.
 """
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -21,16 +23,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
-from lessexp.errors import DamagedFileError, UserError
-from lessexp.files import read_json, sha256_of, user_path, write_json, written_whole
+from lessexp.errors import MissingFileError, UserError
+from lessexp.files import remove, sha256_of, user_path, write_json, written_whole
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import DatastoreError, Manifest, check_same, read_manifest
 from lessexp.gradients.shards import open_shard, shard_path
-
-_MANIFEST = "manifest.json"
+from lessexp.pieces import MANIFEST, PLAN, seal_of, store_hash
+from lessexp.wholeness import check_pieces
 
 
 class NoDirectionError(UserError, ValueError):
@@ -46,9 +48,8 @@ class DatastoreWriter:
 
     Raises:
         DatastoreError: ``root`` holds a store, or part of one, made under other settings.
+        DamageError: ``root`` holds shards of a store whose record was lost, and they are of another store.
     """
-
-    _plan = "manifest.partial.json"
 
     def __init__(self, root: Path, manifest: Manifest):
         if manifest.dtype not in CODECS:
@@ -56,19 +57,23 @@ class DatastoreWriter:
         self.root = root
         self.manifest = manifest
         root.mkdir(parents=True, exist_ok=True)
-        plan = root / self._plan
-        if plan.exists():
-            check_same(root, found=_read_plan(plan), wanted=asdict(manifest))
-        else:
-            write_json(plan, asdict(manifest))
+        wanted = asdict(manifest)
+        try:
+            with contextlib.suppress(MissingFileError):
+                check_same(root, found=_begun(root), wanted=wanted)
+        except DatastoreError as error:
+            raise DatastoreError(f"{error}; delete {root} to begin again") from error
+        if not (root / PLAN).exists():
+            write_json(root / PLAN, wanted)
+            check_pieces(root)
+        self._store = store_hash(wanted)
         self._remove_half_written()
 
     def _remove_half_written(self) -> None:
-        """Delete what a killed process left beside the whole shards, by whatever name it was being written."""
-        for folder in self.root.glob("checkpoint=*"):
-            for file in folder.iterdir():
-                if file.suffix != ".safetensors":
-                    file.unlink()
+        """Delete what a killed process left beside the whole shards: our partial files and those of safetensors."""
+        for pattern in ("*.partial", ".tmp*"):
+            for file in self.root.glob(f"checkpoint=*/{pattern}"):
+                remove(file)
 
     def missing_shards(self, checkpoint: int) -> Iterator[int]:
         """Shards of a checkpoint that are yet to be written, in order."""
@@ -97,9 +102,10 @@ class DatastoreWriter:
             raise ValueError(f"shard {shard} holds {len(self.manifest.shard_rows(shard))} rows, got {len(rows.scale)}")
         path = shard_path(self.root, checkpoint, shard)
         path.parent.mkdir(exist_ok=True)
+        seal = seal_of(self._store, self._name(path), save(vars(rows)))
         try:
             with written_whole(path) as partial:
-                save_file(vars(rows), partial)
+                save_file(vars(rows), partial, metadata=seal)
         except (OSError, SafetensorError) as error:
             raise DatastoreError(
                 f"{path}: cannot be written ({error}); make room or choose another artifacts_dir, and run again"
@@ -109,8 +115,10 @@ class DatastoreWriter:
         """Write the manifest, with the rows that have no direction, and open the store.
 
         Raises:
-            DatastoreError: shards are missing or damaged.
+            DatastoreError: shards are missing or not of the manifest's layout.
+            DamageError: shards are not as they were written.
         """
+        check_pieces(self.root)
         excluded: dict[str, str] = {}
         sha256: dict[str, str] = {}
         for checkpoint in self.manifest.checkpoints:
@@ -120,22 +128,38 @@ class DatastoreWriter:
                 with open_shard(self.root, self.manifest, checkpoint, shard) as file:
                     scale = file.get_tensor("scale")
                 path = shard_path(self.root, checkpoint, shard)
-                sha256[str(path.relative_to(self.root))] = sha256_of(path)
+                sha256[self._name(path)] = sha256_of(path)
                 for offset in ((scale == 0) | scale.isnan()).nonzero()[:, 0].tolist():
                     kind = "zero" if scale[offset] == 0 else "not finite"
                     example_id = self.manifest.example_ids[self.manifest.shard_rows(shard)[offset]]
                     excluded.setdefault(example_id, f"its gradient is {kind} at checkpoint {checkpoint}")
         record = asdict(self.manifest) | {"excluded": excluded, "sha256": sha256}
-        write_json(self.root / _MANIFEST, record)
-        (self.root / self._plan).unlink()
+        write_json(self.root / MANIFEST, record)
+        (self.root / PLAN).unlink(missing_ok=True)
         return GradientDatastore(self.root, Manifest(**record))
 
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except DamagedFileError as error:
-        raise DatastoreError(f"{error}; delete {path.parent} to begin again") from error
+
+def rows_per_shard_of(roots: Iterable[Path], *, otherwise: int) -> int:
+    """Rows in each shard of the first of several stores that was begun before; no feature depends on the number.
+
+    Args:
+        roots: folders of stores, begun or not.
+        otherwise: the number if none was begun.
+    """
+    for root in roots:
+        with contextlib.suppress(MissingFileError, DatastoreError):  # `DatastoreWriter` names what is damaged
+            return _begun(root)["rows_per_shard"]
+    return otherwise
+
+
+def _begun(root: Path) -> dict[str, Any]:
+    """What a store that was begun, or finished before, was going to hold; raises as `read_manifest` does."""
+    record = root / PLAN
+    manifest = read_manifest(record if record.exists() else root / MANIFEST, dtypes=list(CODECS))
+    return asdict(manifest) | {"excluded": {}, "sha256": {}}
 
 
 class GradientDatastore:
@@ -159,9 +183,9 @@ class GradientDatastore:
         """
         root = Path(path)
         try:
-            manifest = read_manifest(root / _MANIFEST, dtypes=list(CODECS))
+            manifest = read_manifest(root / MANIFEST, dtypes=list(CODECS))
         except FileNotFoundError as error:
-            raise DatastoreError(f"{root}: no finished gradient store (there is no {_MANIFEST})") from error
+            raise DatastoreError(f"{root}: no finished gradient store (there is no {MANIFEST})") from error
         if provenance is not None:
             check_same(root, found=manifest.provenance, wanted=dict(provenance))
         return cls(root, manifest)
@@ -231,11 +255,8 @@ class GradientDatastore:
 
     def damaged_files(self) -> list[str]:
         """Paths within the store of shards that are missing or do not have the hash they were written with."""
-        paths = [
-            shard_path(self.root, checkpoint, shard)
-            for checkpoint in self.checkpoints
-            for shard in range(self.manifest.n_shards)
-        ]
+        shards = range(self.manifest.n_shards)
+        paths = [shard_path(self.root, checkpoint, shard) for checkpoint in self.checkpoints for shard in shards]
         # By the places that shards have, not by the names in a manifest, which may lead elsewhere.
         wanted = {path: self.manifest.sha256.get(str(path.relative_to(self.root))) for path in paths}
         return [
@@ -269,9 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> str | int:
     except DatastoreError as error:
         return str(error)
     if damaged := store.damaged_files():
-        return (
-            f"{path}: damaged or missing: {', '.join(damaged)}; delete the folder's COMPLETE and these files to rebuild"
-        )
+        return f"{path}: damaged or missing: {', '.join(damaged)}; delete the folder's COMPLETE and these to rebuild"
     print(f"{path}: {len(store.checkpoints) * store.manifest.n_shards} shards are as they were written")
     return 0
 

@@ -19,7 +19,6 @@ STORED = {
     "int4": ("U8", 2),
     "int1": ("U8", 8),
 }
-_ADVICE = "delete the store's COMPLETE and this file to rebuild it"
 
 
 def shard_path(root: Path, checkpoint: int, shard: int) -> Path:
@@ -40,9 +39,13 @@ def open_shard(root: Path, manifest: Manifest, checkpoint: int, shard: int) -> I
             _check_layout(path, file, manifest, shard)
             yield file
     except FileNotFoundError as error:
-        raise DatastoreError(f"{path}: no such file; {_ADVICE}") from error
+        raise DatastoreError(f"{path}: no such file; {_advice(path)}") from error
     except (OSError, SafetensorError) as error:
-        raise DatastoreError(f"{path}: not a whole safetensors file ({error!s:.200}); {_ADVICE}") from error
+        raise DatastoreError(f"{path}: not a whole safetensors file ({error!s:.200}); {_advice(path)}") from error
+
+
+def _advice(shard: Path) -> str:
+    return f"'python -m lessexp.wholeness repair {shard.parents[1]}' deletes it, and the next run computes it anew"
 
 
 def _check_layout(path: Path, file: Any, manifest: Manifest, shard: int) -> None:
@@ -59,4 +62,4 @@ def _check_layout(path: Path, file: Any, manifest: Manifest, shard: int) -> None
         holds, says = (
             "; ".join(f"{name} {kind}{shape}" for name, (kind, shape) in one.items()) for one in (found, wanted)
         )
-        raise DatastoreError(f"{path}: holds {holds:.200}, the manifest says {says}; {_ADVICE}")
+        raise DatastoreError(f"{path}: holds {holds:.200}, the manifest says {says}; {_advice(path)}")

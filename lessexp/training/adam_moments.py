@@ -1,10 +1,10 @@
 """The callback that captures the Adam moments for Γ at the end of each epoch."""
 
-import shutil
 from pathlib import Path
 
 import pytorch_lightning as pl
 
+from lessexp.files import remove_whole
 from lessexp.training.checkpoint import TrainerState, checkpoints_in, epoch_folder, write_checkpoint
 from lessexp.training.module import InstructionTuning
 
@@ -41,4 +41,4 @@ class AdamMomentsCheckpoint(pl.Callback):
         write_checkpoint(folder, pl_module.model, optimizer, state, part=pl_module.part, writes=leads)
         if leads and not self.keeps_all:
             for one in earlier:
-                shutil.rmtree(one)
+                remove_whole(one)

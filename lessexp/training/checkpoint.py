@@ -1,15 +1,15 @@
 """The folder of one epoch: what was trained, its Adam moments and what is needed to continue from them.
 
 ``epoch=K/`` holds ``adapter_model.safetensors`` and ``adapter_config.json`` (plain peft; a model's files where all
-weights are trained), ``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``) and
-``trainer_state.json``.
+weights are trained), ``adam_moments.safetensors`` (``<parameter name>.exp_avg`` and ``.exp_avg_sq``),
+``trainer_state.json``, and ``sha256.json`` (`lessexp.pieces`), compared before a stopped training resumes.
 """
 
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lessexp.errors import DamagedFileError, MissingFileError
+from lessexp.errors import DamagedFileError, MissingFileError, UserError
 from lessexp.files import read_json, sha256_of_all, written_whole
 from lessexp.models.lora import WEIGHTS_FILE, AdapterMismatchError, check_names
 from lessexp.models.tensor_files import read_tensors
+from lessexp.pieces import SEAL_FILE, seal_folder
 from lessexp.training.sharding import gathered
 from lessexp.training.trained_part import ADAPTER, TrainedPart
 
@@ -31,6 +32,14 @@ _STATE_FILE = "trainer_state.json"
 
 class OptimizerStateError(ValueError):
     """Optimizer state that does not belong to the adapter."""
+
+
+class DivergedError(UserError, ValueError):
+    """Adam moments that are not finite, or negative where squares are; the message names file and parameter."""
+
+
+class MissingEpochError(UserError, RuntimeError):
+    """A finished training that lacks the checkpoint of an epoch; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,7 @@ def save_checkpoint(
         part.save(model, checkpoint.parameters, partial)
         save_file(moments, partial / _MOMENTS_FILE)
         (partial / _STATE_FILE).write_text(json.dumps(asdict(checkpoint.state), indent=2) + "\n", encoding="utf-8")
+        seal_folder(partial, folder.name)
 
 
 def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckpoint:
@@ -135,6 +145,7 @@ def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckp
         MissingFileError: a file of the checkpoint is missing.
         DamagedFileError: a file is not whole or does not hold what it must.
         AdapterMismatchError: moments and parameters have not the same names, or other shapes.
+        DivergedError: a moment is none that a training which goes well has.
     """
     parameters = part.read(folder)
     moments = read_tensors(folder / _MOMENTS_FILE)
@@ -146,6 +157,11 @@ def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckp
                 f"{folder / _MOMENTS_FILE}: {name} is {moment.dtype} of shape {tuple(moment.shape)}, its parameter has "
                 f"{tuple(parameter.shape)}"
             )
+        if fault := fault_of_moment(name.rpartition(".")[2], moment):
+            raise DivergedError(
+                f"{folder / _MOMENTS_FILE}: {name} holds {fault}: the file is damaged or the training diverged; lower "
+                "its learning rate"
+            )
     return EpochCheckpoint(
         parameters=parameters,
         exp_avg={name: moments[f"{name}.exp_avg"] for name in parameters},
@@ -154,9 +170,21 @@ def read_checkpoint(folder: Path, *, part: TrainedPart = ADAPTER) -> EpochCheckp
     )
 
 
+def fault_of_moment(kind: str, moment: Tensor) -> str | None:
+    """What makes a moment useless: Γ takes the square root of ``exp_avg_sq`` and divides by it.
+
+    Args:
+        kind: ``exp_avg`` or ``exp_avg_sq``.
+        moment: its values.
+    """
+    if not moment.isfinite().all():
+        return "NaN or infinite values"
+    return "negative values" if kind == "exp_avg_sq" and (moment < 0).any() else None
+
+
 def copy_trained(folder: Path, destination: Path) -> None:
     """Copy what was trained, without what only a training that goes on needs."""
-    shutil.copytree(folder, destination, ignore=shutil.ignore_patterns(_MOMENTS_FILE, _STATE_FILE))
+    shutil.copytree(folder, destination, ignore=shutil.ignore_patterns(_MOMENTS_FILE, _STATE_FILE, SEAL_FILE))
 
 
 def read_trainer_state(folder: Path) -> TrainerState:
@@ -175,13 +203,13 @@ def read_trainer_state(folder: Path) -> TrainerState:
     if not isinstance(betas, list) or len(betas) != 2:
         raise DamagedFileError(f"{path}: 'betas' must be two numbers, it is {betas!r:.80}")
     for name, value in [*numbers.items(), *(("betas", beta) for beta in betas)]:
-        if not _can_be(name, value):
+        if not can_be(name, value):
             raise DamagedFileError(f"{path}: '{name}' cannot be {value!r:.80}; copy the checkpoint again")
     rates = {name: float(record[name]) for name in ("eps", "mean_learning_rate")}  # JSON writes 0 for 0.0 elsewhere
     return TrainerState(**{**record, **rates, "betas": (float(betas[0]), float(betas[1]))})
 
 
-def _can_be(name: str, value: Any) -> bool:
+def can_be(name: str, value: Any) -> bool:
     """Whether a number is one that the entry of the state may have."""
     if name == "seed" and value is None:
         return True
@@ -219,3 +247,26 @@ def checkpoints_in(root: Path) -> list[Path]:
     """The epoch folders under ``root``, first epoch first."""
     folders = [folder for folder in root.glob("epoch=*") if folder.name.removeprefix("epoch=").isdigit()]
     return sorted(folders, key=epoch_of)
+
+
+def contiguous(checkpoints: Sequence[Path]) -> list[Path]:
+    """The checkpoints of epoch 1 and the epochs that follow it without a gap."""
+    return [folder for epoch, folder in enumerate(checkpoints, start=1) if epoch_of(folder) == epoch]
+
+
+def require_epochs(root: Path, epochs: int) -> None:
+    """Refuse a finished training in which the checkpoint of an epoch is missing.
+
+    Args:
+        root: holds the ``epoch=K`` folders.
+        epochs: counted from 1.
+
+    Raises:
+        MissingEpochError: naming the first that is missing.
+    """
+    there = contiguous(checkpoints_in(root))
+    if len(there) < epochs:
+        raise MissingEpochError(
+            f"{epoch_folder(root, len(there) + 1)}: missing, though the training is marked as complete; delete {root}, "
+            "and in an object store too, to train it anew"
+        )

@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lessexp.gradients.codecs import CODECS
-from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore, NoDirectionError, main, require_directions
+from lessexp.gradients.datastore import (
+    DatastoreWriter,
+    GradientDatastore,
+    NoDirectionError,
+    main,
+    require_directions,
+    rows_per_shard_of,
+)
 from lessexp.gradients.manifest import DatastoreError, Manifest
+from lessexp.wholeness import DamageError
 from tests.hostile import changed, damaged, files_under, json_values, lying_safetensors
 
 
@@ -273,7 +281,7 @@ def test_a_manifest_that_lies_is_refused(tmp_path, field, value):
 def test_a_missing_shard_is_refused_by_its_name(tmp_path):
     store = fill(tmp_path)
     (tmp_path / "checkpoint=1" / "shard-00002.safetensors").unlink()
-    with pytest.raises(DatastoreError, match=r"shard-00002\.safetensors: no such file; delete"):
+    with pytest.raises(DatastoreError, match=r"shard-00002\.safetensors: no such file; '.* repair .*' deletes"):
         store.rows(1, 8, 9)
 
 
@@ -292,3 +300,31 @@ def test_a_damaged_plan_of_a_half_built_store_is_refused_by_name(tmp_path):
     (tmp_path / "manifest.partial.json").write_text("{")
     with pytest.raises(DatastoreError, match=r"manifest\.partial\.json: not valid JSON .* delete"):
         DatastoreWriter(tmp_path, manifest())
+
+
+def test_a_store_that_was_begun_says_how_many_rows_its_shards_have(tmp_path):
+    folders = [tmp_path / name for name in ("new", "begun", "finished")]
+    assert rows_per_shard_of(folders, otherwise=9) == 9
+    fill(folders[2], manifest(rows_per_shard=5))
+    assert rows_per_shard_of(folders, otherwise=9) == 5
+    DatastoreWriter(folders[1], manifest())
+    assert rows_per_shard_of(folders, otherwise=9) == 4
+    (folders[1] / "manifest.partial.json").write_text("{")
+    assert rows_per_shard_of(folders, otherwise=9) == 5, "the writer names what is damaged"
+
+
+def test_a_store_of_other_settings_that_was_finished_before_is_refused_with_advice(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(DatastoreError, match=r"was asked for; delete .* to begin again"):
+        DatastoreWriter(tmp_path, manifest(checkpoint_hashes={"1": "a", "2": "b"}))
+
+
+def test_a_shard_that_was_damaged_is_never_vouched_for(tmp_path):
+    writer = DatastoreWriter(tmp_path, manifest(checkpoints=[1]))
+    for shard in range(3):
+        writer.write_shard(1, shard, features(1)[4 * shard : 4 * shard + 4])
+    path = tmp_path / "checkpoint=1" / "shard-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamageError, match=r"damaged or missing: checkpoint=1/shard-00001\.safetensors; '.* repair"):
+        writer.finish()
+    assert not (tmp_path / "manifest.json").exists()

@@ -10,14 +10,18 @@ from safetensors.torch import load_file, save_file
 from lessexp.errors import DamagedFileError, MissingFileError, UserError
 from lessexp.models.lora import AdapterMismatchError, copy_into, lora_parameters
 from lessexp.training.checkpoint import (
+    DivergedError,
+    MissingEpochError,
     OptimizerStateError,
     TrainerState,
     checkpoint_hash,
     checkpoints_in,
+    contiguous,
     epoch_folder,
     moments_by_name,
     read_checkpoint,
     read_trainer_state,
+    require_epochs,
     write_checkpoint,
 )
 from tests.hostile import changed, damaged, json_values, lying_safetensors
@@ -56,6 +60,7 @@ def test_the_files_are_the_documented_ones_and_none_is_a_pickle(stepped, tmp_pat
         "adapter_config.json",
         "adam_moments.safetensors",
         "trainer_state.json",
+        "sha256.json",
     }
     assert set(json.loads((tmp_path / "epoch=2" / "trainer_state.json").read_text())) >= {
         "step",
@@ -163,3 +168,33 @@ def test_the_hash_is_of_all_that_determines_the_direction_and_nothing_else(stepp
     others = [replace(STATE, step=7), replace(STATE, eps=1e-7), replace(STATE, betas=(0.9, 0.99))]
     assert len({hash_of(state) for state in same}) == 1
     assert len({hash_of(state) for state in [STATE, *others]}) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "fault"),
+    [
+        ("exp_avg", float("nan"), "NaN or infinite values"),
+        ("exp_avg_sq", float("inf"), "NaN or infinite values"),
+        ("exp_avg_sq", -1e-9, "negative values"),
+    ],
+)
+def test_moments_that_no_training_leaves_are_refused_by_name(stepped, tmp_path, kind, value, fault):
+    write_checkpoint(tmp_path / "epoch=2", *stepped, STATE)
+    path = tmp_path / "epoch=2" / "adam_moments.safetensors"
+    moments = load_file(path)
+    name = next(name for name in moments if name.endswith(f".{kind}"))
+    moments[name].view(-1)[0] = value
+    save_file(moments, path)
+    with pytest.raises(DivergedError, match=rf"adam_moments\.safetensors: {name} holds {fault}"):
+        read_checkpoint(tmp_path / "epoch=2")
+
+
+def test_epochs_count_up_to_the_first_gap(tmp_path):
+    for epoch in (1, 2, 4, 10):
+        epoch_folder(tmp_path, epoch).mkdir()
+    assert contiguous(checkpoints_in(tmp_path)) == [tmp_path / "epoch=1", tmp_path / "epoch=2"]
+    require_epochs(tmp_path, 2)
+    with pytest.raises(MissingEpochError, match="epoch=3: missing, though the training is marked as complete; delete"):
+        require_epochs(tmp_path, 4)
+    epoch_folder(tmp_path, 1).rmdir()
+    assert contiguous(checkpoints_in(tmp_path)) == []
