@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.files import remove_whole
 from lessexp.stages.model_in_use import Model
+from lessexp.stages.progress import say
 from lessexp.stages.runtime import Runtime
 from lessexp.stages.tuning import Tuning
-from lessexp.training.checkpoint import checkpoints_in, epoch_of, read_checkpoint, read_trainer_state
+from lessexp.training.checkpoint import checkpoints_in, contiguous, epoch_of, read_checkpoint, read_trainer_state
 from lessexp.training.fit import fit
 from lessexp.training.module import TrainingSettings
 
@@ -26,7 +28,9 @@ def train_epochs(
     keeps_all_checkpoints: bool,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """Leave checkpoints of epochs in ``folder``; a stopped training goes on after the last one that is there.
+    """Leave checkpoints of epochs in ``folder``; a stopped training resumes after the last one.
+
+    If all checkpoints are to stay, that is the last before the first gap, and those after the gap are deleted.
 
     Args:
         model: that is trained.
@@ -47,7 +51,13 @@ def train_epochs(
     # Whole in the computer's memory where it is spread; a device gets its part.
     loaded = tuning.fresh(model, runtime.on("cpu") if engine.spreads_model else runtime, seed=seed)
     n_parameters = loaded.num_parameters()
-    done = checkpoints_in(folder)
+    found = checkpoints_in(folder)
+    done = contiguous(found) if keeps_all_checkpoints else found
+    engine.team.meet()  # all have seen the same
+    if engine.team.is_leader:
+        for surplus in found[len(done) :]:
+            say(f"{surplus}: deleted, for an earlier epoch is missing")
+            remove_whole(surplus)
     if not done or epoch_of(done[-1]) < training.epochs:
         fit(
             loaded,

@@ -5,6 +5,7 @@ from typing import Any
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 from lessexp.stages.warmup_checkpoints import GivenCheckpoints
+from lessexp.training.checkpoint import require_epochs
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
@@ -13,4 +14,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
     if isinstance(warmup, GivenCheckpoints):
         say(f"warmup: the checkpoints of {warmup.folder} are used")
         return {}
-    return {"artifacts": {"warmup": experiment.runtime.get(warmup)}}
+    built = experiment.runtime.get(warmup)
+    require_epochs(built.folder, warmup.n_epochs)
+    return {"artifacts": {"warmup": built}}

@@ -53,6 +53,11 @@ class TrainedCheckpoints:
     pad_token_id: int
     dropout_draws: tuple[int, int] | None
 
+    @property
+    def n_epochs(self) -> int:
+        """Checkpoints that it has once it is built."""
+        return self.training.epochs
+
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Train epoch by epoch."""
         if runtime.engine.team.is_leader:
@@ -86,6 +91,7 @@ class FreshAdapter:
     kind: ClassVar[str] = "warmup"
     version: ClassVar[int] = 1
     by_all: ClassVar[bool] = False
+    n_epochs: ClassVar[int] = 0  # its checkpoint is the one before any
 
     model: Model
     lora: LoraSettings
@@ -116,6 +122,11 @@ class ImportedCheckpoints:
     model: Model
     lora: LoraSettings
     imported: ImportedWarmup
+
+    @property
+    def n_epochs(self) -> int:
+        """Checkpoints that it has once it is built."""
+        return len(self.imported.checkpoints)
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Convert each of them."""

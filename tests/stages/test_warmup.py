@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pyarrow.parquet
@@ -8,7 +9,7 @@ from transformers import Trainer
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import attach_lora, copy_into, lora_parameters, read_adapter
 from lessexp.stages import gradients, select, warmup
-from lessexp.training.checkpoint import TrainerState, checkpoints_in, epoch_folder, write_checkpoint
+from lessexp.training.checkpoint import MissingEpochError, TrainerState, checkpoints_in, epoch_folder, write_checkpoint
 from tests.conftest import LORA
 from tests.stages.conftest import read_json, train_alone
 
@@ -119,3 +120,15 @@ def test_an_import_is_an_artifact_that_a_second_run_reuses(make_experiment, trai
     assert (second.reused, second.folder) == (True, first.folder)
     other_rates = make_experiment(*given, "warmup.learning_rates=[2e-5,1e-5]", run="other rates")
     assert other_rates.cfg.paths.warmup != str(first.folder)
+
+
+def test_a_finished_warmup_that_lacks_an_epoch_is_refused(make_experiment):
+    folder = warmup.run(make_experiment())["artifacts"]["warmup"].folder
+    complete = read_json(folder / "COMPLETE")
+    for epoch in (1, 2):  # as an object store may have it: what vouches for the others does not name it
+        left = {name: sha256 for name, sha256 in complete["sha256"].items() if f"epoch={epoch}/" not in name}
+        (folder / "COMPLETE").write_text(json.dumps(complete | {"sha256": left}))
+        (folder / f"epoch={epoch}").rename(folder.parent / "aside")
+        with pytest.raises(MissingEpochError, match=f"epoch={epoch}: missing, though the training"):
+            warmup.run(make_experiment())
+        (folder.parent / "aside").rename(folder / f"epoch={epoch}")
