@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lessexp.artifacts import identity_in, library_versions
 from lessexp.data.tokenize import TokenizedRow
+from lessexp.errors import UserError
 from lessexp.gradients.codecs import EncodedRows, encode, interleave
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
 from lessexp.gradients.memory import Batches, Features
@@ -47,19 +48,23 @@ class Donor:
         return self.store.encoded(checkpoint, [self._position[row_hash] for row_hash in row_hashes])
 
 
-def checked(donors: list[Donor]) -> list[Donor]:
-    """The same stores, if they hold what was written.
-
-    Raises:
-        DamageError: one of them does not.
-    """
+def checked(donors: Iterable[Donor], *, announce: Callable[[str], None]) -> list[Donor]:
+    """Those of the stores that hold what was written; ``announce`` gets a sentence on any other."""
+    found = []
     for donor in donors:
-        check_whole(donor.store.root)
-    return donors
+        with _passed_over(announce):
+            check_whole(donor.store.root)
+            found.append(donor)
+    return found
 
 
 def donors_of(
-    folder: Path, identity: Mapping[str, Any], checkpoint_hashes: Mapping[str, str], *, free: Collection[str]
+    folder: Path,
+    identity: Mapping[str, Any],
+    checkpoint_hashes: Mapping[str, str],
+    *,
+    free: Collection[str],
+    announce: Callable[[str], None],
 ) -> list[Donor]:
     """Finished stores beside one to be filled that differ from it in nothing but their rows and further checkpoints.
 
@@ -70,20 +75,28 @@ def donors_of(
         identity: what determines it.
         checkpoint_hashes: its manifest's.
         free: fields in which a store may differ; rows and checkpoints are compared by the manifests' hashes.
-
-    Raises:
-        DamagedFileError: what one of them stands for cannot be read.
+        announce: gets a sentence on each store that cannot be read.
     """
     found = []
     for complete in sorted(folder.parent.glob(f"*/{COMPLETE}")):
         other = complete.parent
-        if other == folder or _but(identity_in(other), free) != _but(identity, free):
-            continue
-        store = GradientDatastore.open(other)
-        is_current = read_complete(other).get("versions") == library_versions()
-        if is_current and checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
-            found.append(Donor(store))
+        with _passed_over(announce):
+            if other == folder or _but(identity_in(other), free) != _but(identity, free):
+                continue
+            store = GradientDatastore.open(other)
+            is_current = read_complete(other).get("versions") == library_versions()
+            if is_current and checkpoint_hashes.items() <= store.manifest.checkpoint_hashes.items():
+                found.append(Donor(store))
     return found
+
+
+@contextlib.contextmanager
+def _passed_over(announce: Callable[[str], None]) -> Iterator[None]:
+    """Do without a source of rows that is damaged: they are computed in place of being copied."""
+    try:
+        yield
+    except UserError as error:
+        announce(f"no rows are copied from a damaged store: {error}")
 
 
 def _but(fields: Mapping[str, Any], free: Collection[str]) -> dict[str, Any]:

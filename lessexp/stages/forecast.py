@@ -10,6 +10,7 @@
 Existing artifacts, and rows copied from them, cost nothing. Answers that models write for a benchmark are not counted.
 """
 
+import contextlib
 import shutil
 import statistics
 import time
@@ -151,10 +152,7 @@ class Forecaster:
 
     def _tokens_to_compute(self, missing: Sequence[GradientStore]) -> int:
         """Tokens of the rows that cannot be copied into each of the stores missing."""
-        try:
-            donors = [self._donors(store) for store in missing]
-        except UserError:  # the stage that copies names what is damaged
-            donors = [[]]
+        donors = [self._donors(store) for store in missing]
         rows = missing[0].rows
         return tokens_to_compute(lengths_of(rows), rows.column("content_hash").to_pylist(), donors)
 
@@ -162,7 +160,9 @@ class Forecaster:
         shelf = self.experiment.shelf
         if not isinstance(store.warmup, GivenCheckpoints) and not (shelf.folder(store.warmup) / COMPLETE).exists():
             return []
-        return store.donors(shelf.folder(store), checkpoint_hashes(store.checkpoints(shelf)))
+        hashes = checkpoint_hashes(store.checkpoints(shelf))
+        # The stage that copies says what is damaged.
+        return store.donors(shelf.folder(store), hashes, announce=lambda text: None)
 
     def _representations(self) -> Iterator[tuple[float, int]]:
         shape = self.shapes["selection"]
@@ -235,9 +235,10 @@ def _speed_so_far(artifacts: Path) -> float | None:
     """Median of FLOP over seconds of a process, of what was built here."""
     found = []
     for complete in artifacts.glob(f"*/*/{COMPLETE}"):
-        built = read_complete(complete.parent)
-        if built["seconds"] > _SECONDS_OF_NOTE and built["record"].get("flops", 0) > 0:
-            found.append(built["record"]["flops"] / built["seconds"] / built.get("processes", 1))
+        with contextlib.suppress(UserError, TypeError, ArithmeticError):  # no estimate needs a damaged record
+            built = read_complete(complete.parent)
+            if built["seconds"] > _SECONDS_OF_NOTE and built["record"].get("flops", 0) > 0:
+                found.append(built["record"]["flops"] / built["seconds"] / built.get("processes", 1))
     return statistics.median(found) if found else None
 
 

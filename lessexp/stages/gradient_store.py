@@ -11,8 +11,9 @@ from peft import PeftModel
 
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
+from lessexp.errors import DamagedFileError
 from lessexp.files import read_json, write_json
-from lessexp.gradients.datastore import DatastoreWriter
+from lessexp.gradients.datastore import DatastoreWriter, rows_per_shard_of
 from lessexp.gradients.filling import Donor, StoreInProgress, checked, donors_of, fill_stores, tokens_to_compute
 from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.memory import Batches, tokens_that_fit
@@ -82,15 +83,17 @@ class GradientStore:
         """The folders of the checkpoints that count, once they exist."""
         return chosen_folders(folder_of(self.warmup, shelf), self.epochs)
 
-    def donors(self, folder: Path, hashes: Mapping[str, str]) -> list[Donor]:
+    def donors(self, folder: Path, hashes: Mapping[str, str], *, announce: Callable[[str], None]) -> list[Donor]:
         """Finished stores from which rows may be copied into the one in ``folder``, not checked for damage.
 
         Args:
             folder: of this store.
             hashes: of the checkpoints that count. They are compared by content: the same settings may have been
                 trained twice, and an ordinary run's warm-up may be given by path.
+            announce: gets a sentence on each store that cannot be read.
         """
-        return donors_of(folder, identity_of(self), hashes, free=("rows", "subtasks", "warmup", "epochs"))
+        free = ("rows", "subtasks", "warmup", "epochs")
+        return donors_of(folder, identity_of(self), hashes, free=free, announce=announce)
 
 
 def build_stores(
@@ -116,13 +119,14 @@ def build_stores(
             checkpoints=list(checkpoints),
             proj_dim=proj_dim,
             dtype=store.dtype,
-            rows_per_shard=runtime.rows_per_shard,
+            rows_per_shard=rows_per_shard,
             provenance=identity_of(store),
             checkpoint_hashes=hashes,
             row_hashes=row_hashes,
             subtasks=None if store.subtasks is None else list(store.subtasks),
         )
-        return StoreInProgress(DatastoreWriter(folder, manifest), checked(store.donors(folder, hashes)))
+        donors = checked(store.donors(folder, hashes, announce=say), announce=say)
+        return StoreInProgress(DatastoreWriter(folder, manifest), donors)
 
     space = shared.space.make()
 
@@ -138,6 +142,8 @@ def build_stores(
     with team.leader_first():  # it tries budgets out, and clears away what a killed run was writing
         budget = runtime.tokens_per_batch
         tokens_per_batch = _remembered_budget(missing[0][1], fitting) if budget == "auto" else budget
+        folders = [folder for _, folder in missing]
+        rows_per_shard = rows_per_shard_of(folders, otherwise=runtime.rows_per_shard)
         stores = [
             store_for(store, folder, projector.proj_dim)
             for (store, folder), projector in zip(missing, projectors.projectors, strict=True)
@@ -170,7 +176,12 @@ def _remembered_budget(folder: Path, choose: Callable[[], int]) -> int:
     file = folder / "tokens_per_batch.json"
     if not file.exists():
         write_json(file, {"tokens_per_batch": choose()})
-    return read_json(file)["tokens_per_batch"]
+    chosen = read_json(file).get("tokens_per_batch")
+    if type(chosen) is not int or chosen < 1:
+        raise DamagedFileError(
+            f"{file}: 'tokens_per_batch' must be a whole number above 0, it is {chosen!r:.80}; delete the file"
+        )
+    return chosen
 
 
 def _cost_of_copies(stores: Sequence[StoreInProgress], flops: float) -> dict[str, Any]:

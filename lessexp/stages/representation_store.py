@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from lessexp.data.arrow_sequence import ArrowSequence
 from lessexp.data.tokenize import TokenizedRow, lengths_of
-from lessexp.gradients.datastore import DatastoreWriter
+from lessexp.gradients.datastore import DatastoreWriter, rows_per_shard_of
 from lessexp.gradients.filling import StoreInProgress, checked, donors_of, fill_stores, tokens_to_compute
 from lessexp.gradients.manifest import Manifest
 from lessexp.gradients.memory import Batches, Features
@@ -84,14 +84,14 @@ def build_store(
         checkpoints=[_CHECKPOINT],
         proj_dim=features.proj_dim,
         dtype=store.dtype,
-        rows_per_shard=runtime.rows_per_shard,
+        rows_per_shard=rows_per_shard_of([folder], otherwise=runtime.rows_per_shard),
         provenance=identity_of(store),
         row_hashes=rows.column("content_hash").to_pylist(),
         subtasks=None if store.subtasks is None else list(store.subtasks),
     )
     with team.leader_first():
-        donors = donors_of(folder, manifest.provenance, {}, free=("rows", "subtasks"))
-        filling = StoreInProgress(DatastoreWriter(folder, manifest), checked(donors))
+        donors = donors_of(folder, manifest.provenance, {}, free=("rows", "subtasks"), announce=say)
+        filling = StoreInProgress(DatastoreWriter(folder, manifest), checked(donors, announce=say))
     n_tokens = tokens_to_compute(lengths_of(rows), manifest.row_hashes, [filling.donors])
     batches = Batches(
         runtime.evaluation_tokens_per_batch, pad_token_id=store.pad_token_id, device=runtime.device, announce=say

@@ -53,12 +53,19 @@ def test_a_damaged_warmup_that_is_given_by_its_path_is_refused(place, undisturbe
 
 
 @slow
-def test_a_damaged_store_gives_no_rows_to_a_larger_one(place, undisturbed):
+def test_a_damaged_store_gives_no_rows_to_a_larger_one_which_computes_them(place, undisturbed):
     (given,) = (undisturbed.artifacts / "warmup").glob("*/")
     first = place.run(SELECTION, f"warmup.path={given}")
     assert first.exit_code == 0, first.printed
     flip_a_byte(place.shards()[0])
     pool = place.folder / "pool.jsonl"
     pool.write_text("".join(pool.read_text().splitlines(keepends=True)[3:]))
-    stopped = place.run(SELECTION, f"warmup.path={given}", run_folder=place.folder / "larger")
-    assert "damaged or missing: checkpoint=1/shard-00000.safetensors;" in sentence_of(stopped)
+    larger = place.run(SELECTION, f"warmup.path={given}", run_folder=place.folder / "larger")
+    assert larger.exit_code == 0, larger.printed
+    said = " ".join(larger.printed.split())
+    assert "no rows are copied from a damaged store:" in said and "checkpoint=1/shard-00000.safetensors;" in said
+    fresh = place.run(
+        SELECTION, f"warmup.path={given}", run_folder=place.folder / "fresh", artifacts=place.folder / "fresh artifacts"
+    )
+    assert fresh.exit_code == 0, fresh.printed
+    assert selection(place.folder / "larger") == selection(place.folder / "fresh")

@@ -11,9 +11,8 @@ import torch
 
 from lessexp.artifacts import library_versions
 from lessexp.data.tokenize import TokenizedRow
-from lessexp.errors import DamagedFileError
 from lessexp.gradients.datastore import DatastoreWriter, GradientDatastore
-from lessexp.gradients.filling import Donor, StoreInProgress, donors_of, fill_stores, needs_computing
+from lessexp.gradients.filling import Donor, StoreInProgress, checked, donors_of, fill_stores, needs_computing
 from lessexp.gradients.manifest import DatastoreError, Manifest
 from lessexp.gradients.memory import Batches
 from tests.teams import run_team
@@ -123,16 +122,26 @@ def test_a_donor_differs_in_its_rows_alone(tmp_path):
     finished("other libraries", versions={"torch": "0.1"})
     finished("given checkpoints", warmup={"1": "a"})
 
+    said = []
+
     def names_of_donors(name):
         identity = {"seed": 0, "rows": name, "warmup": "trained"}
-        found = donors_of(tmp_path / name, identity, {"1": "a"}, free=("rows", "warmup"))
-        return [donor.store.root.name for donor in found]
+        found = donors_of(tmp_path / name, identity, {"1": "a"}, free=("rows", "warmup"), announce=said.append)
+        return [donor.store.root.name for donor in checked(found, announce=said.append)]
 
     assert names_of_donors("wanted") == ["given checkpoints", "other rows"]
     assert names_of_donors("other rows") == ["given checkpoints"], "a store is no donor of its own"
+    assert said == []
     (tmp_path / "other seed" / "key.json").write_text("{")
-    with pytest.raises(DamagedFileError, match=r"other seed/key\.json: not valid JSON"):
-        names_of_donors("wanted")
+    assert names_of_donors("other rows") == ["given checkpoints"]
+    (sentence,) = said
+    assert sentence.startswith("no rows are copied from a damaged store: ")
+    assert "other seed/key.json: not valid JSON" in sentence
+    lost = {"checkpoint=1/shard-00000.safetensors": "0"}
+    record = {"seconds": 0, "record": {}, "sha256": lost, "versions": library_versions()}
+    (tmp_path / "given checkpoints" / "COMPLETE").write_text(json.dumps(record))
+    assert names_of_donors("other rows") == []
+    assert "given checkpoints: damaged or missing: checkpoint=1/shard-00000.safetensors;" in said[-1]
 
 
 def test_a_row_is_computed_if_any_store_has_no_donor_for_it(tmp_path):

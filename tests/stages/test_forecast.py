@@ -132,6 +132,26 @@ def test_speed_is_that_of_what_was_built_here_and_of_a_trial_without(forecast, t
     assert found.seconds == found.flops / 3e9
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        "",
+        {},
+        [1],
+        {"seconds": "9", "record": {}, "sha256": {}},
+        {"seconds": 9, "record": [], "sha256": {}},
+        {"seconds": 9, "record": {"flops": "a"}, "sha256": {}},
+        {"seconds": 9, "record": {"flops": 1}, "sha256": {}, "processes": 0},
+    ],
+)
+def test_a_neighbour_that_is_damaged_says_nothing_of_the_speed(forecast, tmp_path, monkeypatch, record):
+    monkeypatch.setattr(module, "trial_speed", lambda device: 5e9)
+    folder = tmp_path / "artifacts" / "pool_gradients" / "neighbour"
+    folder.mkdir(parents=True)
+    (folder / "COMPLETE").write_text(json.dumps(record))
+    assert forecast().flops_a_second == 5e9
+
+
 def test_a_trial_finds_a_speed():
     assert module.trial_speed("cpu") > 1e8
 

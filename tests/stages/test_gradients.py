@@ -1,3 +1,4 @@
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ import torch
 
 from lessexp.data.rows import write_rows
 from lessexp.data.tokenize import collate
+from lessexp.errors import DamagedFileError
 from lessexp.gradients.adam import AdamDirection
 from lessexp.gradients.datastore import GradientDatastore
 from lessexp.gradients.per_example import GradientFeatures, per_example_gradients
@@ -174,6 +176,20 @@ def test_a_budget_taken_from_free_memory_is_kept_for_a_resumed_store(make_experi
     (root / "COMPLETE").unlink()
     monkeypatch.setattr(gradient_store, "tokens_that_fit", lambda *_, **__: pytest.fail("chosen again"))
     gradients.run(make_experiment("gradients.tokens_per_batch=auto", run="resumed"))
+
+
+@pytest.mark.parametrize("record", ["", {}, [1], *({"tokens_per_batch": value} for value in (0, -5, "7", True))])
+def test_a_damaged_budget_is_named(make_experiment, monkeypatch, record):
+    monkeypatch.setattr("lessexp.stages.gradients.fill_stores", lambda *arguments, **options: 1 / 0)
+    overrides = ["gradients.tokens_per_batch=auto", "warmup.fraction=0"]
+    experiment = make_experiment(*overrides)
+    warmup.run(experiment)
+    with pytest.raises(ZeroDivisionError):
+        gradients.run(experiment)
+    (file,) = experiment.shelf.root.glob("target_gradients/*/tokens_per_batch.json")
+    file.write_text(json.dumps(record))
+    with pytest.raises(DamagedFileError, match=r"target_gradients/.*/tokens_per_batch\.json: "):
+        gradients.run(make_experiment(*overrides))
 
 
 def test_unprojected_gradients_are_an_option(make_experiment):
