@@ -12,13 +12,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
 from lessexp.errors import UserError
-from lessexp.files import is_within
+from lessexp.files import is_within, remove
 from lessexp.locks import taking_turns
+from lessexp.pieces import damaged_pieces
 from lessexp.wholeness import COMPLETE, DamageError, check_whole, damaged_files
 
 _LIST = "FILES.json"
@@ -27,6 +29,25 @@ _UNFINISHED = ".partial"
 
 class MirrorError(UserError, OSError):
     """An object store that refuses something; the message names the address."""
+
+
+def local_place(place: str) -> str | None:
+    """The folder of this machine that an address stands for; ``None`` if it is another's.
+
+    Args:
+        place: a path, or an address; ``file:`` and ``local:`` stand for a path, in which ``%20`` is a space.
+
+    Raises:
+        MirrorError: the address of a file that leads to no folder of this machine.
+    """
+    scheme, host, path, *_ = urlsplit(place)
+    if scheme not in ("file", "local"):
+        return None if "://" in place else place
+    if host not in ("", "localhost") or not path.startswith("/"):
+        raise MirrorError(
+            f"artifacts_dir={place}: give the whole path, as in file:///home/me/artifacts, or the path alone"
+        )
+    return unquote(path)
 
 
 @dataclass(frozen=True)
@@ -75,9 +96,12 @@ class Mirror:
                 return {}
         try:
             there = json.loads(content)
-            if all(isinstance(size, int) and is_within(name) for name, size in there.items()):
+            paths = {PurePosixPath(name) for name in there}
+            folders = {above for path in paths for above in path.parents}
+            sound = all(isinstance(size, int) and is_within(name) for name, size in there.items())
+            if sound and len(paths) == len(there) and not paths & folders:  # no name is a file's and a folder's
                 return there
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             pass
         raise MirrorError(f"{address}: damaged; delete it, and the artifact is sent again")
 
@@ -119,14 +143,24 @@ class Mirror:
                 self._get(folder, name)
         if COMPLETE in missing:
             self._get_complete(folder)
+            return
+        for piece in damaged_pieces(folder):
+            if any(PurePosixPath(name).is_relative_to(piece) for name in missing):
+                announce(f"{self._address(folder, piece)}: damaged there, so it is built anew")
+                remove(folder / piece)
 
     def _get(self, folder: Path, name: str) -> Path:
         target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + _UNFINISHED)
-        with self._store(self._address(folder, name)) as (store, path):
-            store.get_file(path, str(partial))
-        return partial.replace(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self._store(self._address(folder, name)) as (store, path):
+                store.get_file(path, str(partial))
+            return partial.replace(target)
+        except MirrorError:
+            raise
+        except OSError as error:  # a folder in a file's place, say
+            raise MirrorError(f"{target}: cannot be written ({error.strerror}); delete {folder} to fetch it") from error
 
     def _get_complete(self, folder: Path) -> None:
         """Fetch what vouches for the other files, and again those that have the size it says but another content.

@@ -11,7 +11,8 @@ from moto.server import ThreadedMotoServer
 
 from lessexp.artifacts import build_once
 from lessexp.gradients.datastore import DatastoreWriter
-from lessexp.mirror import Mirror, MirrorError
+from lessexp.mirror import Mirror, MirrorError, local_place
+from lessexp.pieces import seal_folder
 from lessexp.stages.shelf import Shelf
 from tests.faults.conftest import place, undisturbed  # noqa: F401  (fixtures)
 from tests.faults.program import SELECTION, selection
@@ -61,8 +62,8 @@ def build(mirror, builder, said=None):
 
 
 def whole(folder):
-    (folder / "epoch=1").mkdir(exist_ok=True)
-    (folder / "epoch=1" / "weights").write_bytes(b"abc")
+    (folder / "piece").mkdir(exist_ok=True)
+    (folder / "piece" / "weights").write_bytes(b"abc")
     return {"flops": 1}
 
 
@@ -70,22 +71,22 @@ def test_what_one_machine_builds_another_takes(bucket, tmp_path):
     said = []
     first = build(Mirror(bucket, tmp_path / "one"), whole)
     assert not first.reused
-    assert there(bucket) == {f"warmup/key/{name}" for name in ("epoch=1/weights", "key.json", "COMPLETE", "FILES.json")}
+    assert there(bucket) == {f"warmup/key/{name}" for name in ("piece/weights", "key.json", "COMPLETE", "FILES.json")}
     second = build(Mirror(bucket, tmp_path / "two"), lambda folder: 1 / 0, said)
     assert second.reused and second.record == {"flops": 1}
-    assert (second.folder / "epoch=1" / "weights").read_bytes() == b"abc"
+    assert (second.folder / "piece" / "weights").read_bytes() == b"abc"
     assert said[0] == f"fetching 3 files of {bucket}/warmup/key/"
 
 
 def test_another_machine_goes_on_with_what_was_whole(bucket, tmp_path):
     def stopped(folder):
         whole(folder)
-        (folder / "epoch=2.partial").mkdir()
-        (folder / "epoch=2.partial" / "weights").write_bytes(b"half")
+        (folder / "other.partial").mkdir()
+        (folder / "other.partial" / "weights").write_bytes(b"half")
         raise KeyboardInterrupt
 
     def goes_on(folder):
-        assert sorted(path.name for path in folder.iterdir()) == ["epoch=1", "key.json", "spent.json"]
+        assert sorted(path.name for path in folder.iterdir()) == ["key.json", "piece", "spent.json"]
         return {"flops": 2}
 
     with pytest.raises(KeyboardInterrupt):
@@ -99,23 +100,23 @@ def test_files_are_sent_while_others_are_still_built(bucket, tmp_path):
     def watched(folder):
         whole(folder)
         give_up = time.monotonic() + 60
-        while "warmup/key/epoch=1/weights" not in there(bucket):
+        while "warmup/key/piece/weights" not in there(bucket):
             assert time.monotonic() < give_up
             time.sleep(0.05)
         listed = {}
-        while "epoch=1/weights" not in listed:
+        while "piece/weights" not in listed:
             listed = json.loads(read_there(bucket, "warmup/key/FILES.json"))
-        assert listed == {"epoch=1/weights": 3, "key.json": (folder / "key.json").stat().st_size}
-        shutil.rmtree(folder / "epoch=1")
+        assert listed == {"piece/weights": 3, "key.json": (folder / "key.json").stat().st_size}
+        shutil.rmtree(folder / "piece")
         return {"flops": 1}
 
     build(Mirror(bucket, tmp_path / "one", seconds=0.05), watched)
-    assert "warmup/key/epoch=1/weights" not in there(bucket), "what is removed here is removed there"
+    assert "warmup/key/piece/weights" not in there(bucket), "what is removed here is removed there"
 
 
 def test_a_file_that_was_cut_off_on_its_way_is_fetched_again(bucket, tmp_path):
     build(Mirror(bucket, tmp_path / "one"), whole)
-    half = tmp_path / "two" / "warmup" / "key" / "epoch=1" / "weights"
+    half = tmp_path / "two" / "warmup" / "key" / "piece" / "weights"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"a")
     build(Mirror(bucket, tmp_path / "two"), whole)
@@ -124,7 +125,7 @@ def test_a_file_that_was_cut_off_on_its_way_is_fetched_again(bucket, tmp_path):
 
 def test_a_file_of_the_same_size_but_another_content_is_fetched_again(bucket, tmp_path):
     build(Mirror(bucket, tmp_path / "one"), whole)
-    other = tmp_path / "two" / "warmup" / "key" / "epoch=1" / "weights"
+    other = tmp_path / "two" / "warmup" / "key" / "piece" / "weights"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"xyz")
     build(Mirror(bucket, tmp_path / "two"), whole)
@@ -133,7 +134,7 @@ def test_a_file_of_the_same_size_but_another_content_is_fetched_again(bucket, tm
 
 def test_a_file_that_is_damaged_in_the_store_is_named_and_nothing_here_passes_as_finished(bucket, tmp_path):
     build(Mirror(bucket, tmp_path / "one"), whole)
-    store, path = fsspec.core.url_to_fs(f"{bucket}/warmup/key/epoch=1/weights")
+    store, path = fsspec.core.url_to_fs(f"{bucket}/warmup/key/piece/weights")
     store.pipe_file(path, b"xyz")
     with pytest.raises(MirrorError, match=rf"^{bucket}/warmup/key/: damaged there; delete it"):
         build(Mirror(bucket, tmp_path / "two"), whole)
@@ -200,7 +201,19 @@ def test_a_bucket_that_does_not_exist_is_named(bucket, tmp_path):
         build(Mirror("s3://not-there", tmp_path / "one"), lambda folder: pytest.fail("it was built"))
 
 
-@pytest.mark.parametrize("content", ['{"../../x": 3}', '{"/x": 3}', '{"a": "b"}', "[1]", "no json", '{"a\\u0000": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"../../x": 3}',
+        '{"/x": 3}',
+        '{"a": "b"}',
+        "[1]",
+        "no json",
+        '{"a\\u0000": 1}',
+        '{"a": 1, "a/b": 1}',
+        '{"a/b": 1, "a//b": 1}',
+    ],
+)
 def test_a_list_that_leads_elsewhere_or_is_none_is_refused(tmp_path, content):
     url = f"memory://{uuid.uuid4()}"
     store, path = fsspec.core.url_to_fs(f"{url}/warmup/key/FILES.json")
@@ -253,3 +266,52 @@ def test_a_machine_that_is_lost_leaves_what_it_sent_and_another_ends_the_same(bu
     assert other.exit_code == 0, other.printed
     assert "pool_gradients: fetching" in other.printed
     assert selection(place.folder / "elsewhere") == selection(undisturbed.run_folder)
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("artifacts", "artifacts"),
+        ("file:///a/b%20c", "/a/b c"),
+        ("file://localhost/a", "/a"),
+        ("file:/a", "/a"),
+        ("local:///a", "/a"),
+        ("s3://bucket/a", None),
+        ("memory://a", None),
+        ("/a/b:c", "/a/b:c"),
+        ("/a/b%20c", "/a/b%20c"),
+    ],
+)
+def test_the_address_of_a_file_is_a_folder_of_this_machine(address, path):
+    assert local_place(address) == path
+
+
+@pytest.mark.parametrize("address", ["file:rel", "file://rel/x", "file://~/x", "file://", "local://x"])
+def test_the_address_of_a_file_on_another_machine_or_without_a_whole_path_is_refused(address):
+    with pytest.raises(MirrorError, match=f"artifacts_dir={address}: give the whole path"):
+        local_place(address)
+
+
+def test_a_piece_that_is_damaged_in_the_store_is_built_anew(tmp_path):
+    def epoch(folder):
+        (folder / "epoch=1").mkdir()
+        (folder / "epoch=1" / "weights").write_bytes(b"abc")
+        seal_folder(folder / "epoch=1", "epoch=1")
+        raise KeyboardInterrupt
+
+    url, said = f"memory://{uuid.uuid4()}", []
+    with pytest.raises(KeyboardInterrupt):
+        build(Mirror(url, tmp_path / "one"), epoch)
+    store, path = fsspec.core.url_to_fs(f"{url}/warmup/key/epoch=1/weights")
+    store.pipe_file(path, b"xyz")
+    again = build(Mirror(url, tmp_path / "two"), lambda folder: {"there": (folder / "epoch=1").exists()}, said)
+    assert again.record == {"there": False}
+    assert f"{url}/warmup/key/epoch=1: damaged there, so it is built anew" in said
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    url = f"memory://{uuid.uuid4()}"
+    build(Mirror(url, tmp_path / "one"), whole)
+    (tmp_path / "two" / "warmup" / "key" / "piece" / "weights").mkdir(parents=True)
+    with pytest.raises(MirrorError, match=r"piece/weights: cannot be written \(Is a directory\); delete"):
+        build(Mirror(url, tmp_path / "two"), whole)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from lessexp.artifacts import Artifact, Built, Order, build_together
 from lessexp.files import user_path
 from lessexp.identity import hash_of, identity_of, key_of
-from lessexp.mirror import Mirror
+from lessexp.mirror import Mirror, local_place
 from lessexp.processes import ALONE, Team
 from lessexp.stages.progress import say
 from lessexp.wholeness import COMPLETE
@@ -76,7 +76,7 @@ class Shelf:
 def shelf_of(cfg: DictConfig) -> Shelf:
     """Where ``artifacts_dir`` says, which is a folder or an address in an object store."""
     place = str(cfg.artifacts_dir)
-    if "://" not in place:
-        return Shelf(user_path(place).absolute())
+    if (folder := local_place(place)) is not None:
+        return Shelf(user_path(folder).absolute())
     local = user_path(cfg.cache_dir).absolute() / "artifacts" / hash_of({"url": place})
     return Shelf(local, Mirror(place, local))
