@@ -9,7 +9,7 @@
 Whatever else lies there (``training_args.bin``, ``scheduler.pt``, random states) is never opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -79,6 +79,7 @@ class TrainerFolder:
     def __init__(self, path: Path):
         self.path = path
         optimizer_file, adapter_file = _first(path, _OPTIMIZER_FILES), _first(path, _ADAPTER_FILES)
+        _refuse_broken_links([path / _STATE_FILE])
         if optimizer_file is None:
             if any(path.glob("global_step*")):
                 reason = "DeepSpeed wrote its optimizer state in shards, which cannot be imported"
@@ -135,9 +136,15 @@ class TrainerFolder:
 
 
 class LightningFile:
-    """A ``.ckpt`` file of PyTorch Lightning, with one optimizer."""
+    """A ``.ckpt`` file of PyTorch Lightning, with one optimizer.
+
+    Raises:
+        ForeignCheckpointError: it is a folder.
+    """
 
     def __init__(self, path: Path):
+        if path.is_dir():
+            raise ForeignCheckpointError(f"{path} is a folder; a checkpoint in shards cannot be imported, one file can")
         self.path = path
 
     def _loaded(self) -> dict[str, Any]:
@@ -200,6 +207,7 @@ def find_checkpoints(root: Path) -> list[ForeignCheckpoint]:
         raise ForeignCheckpointError(f"warmup.path={root} is no folder; give the one that holds the checkpoints")
     if _first(root, _OPTIMIZER_FILES):
         return [TrainerFolder(root)]
+    _refuse_broken_links([*root.glob("checkpoint-*"), *root.glob("*.ckpt")])
     folders = [
         folder
         for folder in sorted(root.iterdir())
@@ -229,7 +237,14 @@ def content_hash(checkpoint: ForeignCheckpoint) -> str:
     return sha256_of_all(checkpoint.files)
 
 
+def _refuse_broken_links(paths: Iterable[Path]) -> None:
+    for path in sorted(paths):
+        if path.is_symlink() and not path.exists():
+            raise ForeignCheckpointError(f"{path}: a link to what does not exist; mend it or delete it")
+
+
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:
+    _refuse_broken_links(folder / name for name in names)
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lessexp.errors import UserError
 from lessexp.models.lora import AdapterMismatchError, check_names, public_name_of_saved
+from lessexp.training.checkpoint import can_be, fault_of_moment
 
 # What the states of other optimizers hold, and whose they are.
 _OTHERS = {
@@ -75,7 +76,8 @@ def read_adam_state(saved: Any, shapes: Mapping[str, torch.Size], *, source: str
         source: the file, for messages.
 
     Raises:
-        ForeignOptimizerError: another optimizer's state, or one that does not fit the adapter.
+        ForeignOptimizerError: another optimizer's state, one that does not fit the adapter, or numbers that Adam
+            cannot have.
     """
     try:
         return _adam_state(saved, shapes, source)
@@ -131,7 +133,10 @@ def _check_algorithm(state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any
                 "train with AdamW"
             )
         for key in ("lr", "betas", "eps"):
-            if _plain(group[key]) != _plain(groups[0][key]):
+            plain = _plain(group[key])
+            if bad := [number for number in (plain if key == "betas" else [plain]) if not can_be(key, float(number))]:
+                raise ForeignOptimizerError(f"{source}: {key} cannot be {bad[0]} in Adam; {_WANTED}")
+            if plain != _plain(groups[0][key]):
                 raise ForeignOptimizerError(
                     f"{source}: {key} is {groups[0][key]} in one parameter group and {group[key]} in another; "
                     "one value for all is needed"
@@ -202,11 +207,18 @@ def _check_moments(
 ) -> None:
     for name, shape in shapes.items():
         for kind in ("exp_avg", "exp_avg_sq"):
-            found = state[keys[name]][kind].shape
-            if found != shape:
+            moment = state[keys[name]][kind]
+            if moment.shape != shape:
                 raise ForeignOptimizerError(
-                    f"{source}: {kind} of {name} has shape {tuple(found)}, the parameter {tuple(shape)}; was another "
-                    "model or were other lora settings trained?"
+                    f"{source}: {kind} of {name} has shape {tuple(moment.shape)}, the parameter {tuple(shape)}; was "
+                    "another model or were other lora settings trained?"
+                )
+            if not moment.is_floating_point():
+                raise ForeignOptimizerError(f"{source}: {kind} of {name} is {moment.dtype}, no floating-point numbers")
+            if fault := fault_of_moment(kind, moment.float()):
+                raise ForeignOptimizerError(
+                    f"{source}: {kind} of {name} holds {fault}: the training diverged or the file is damaged; import "
+                    "checkpoints of another training"
                 )
 
 
@@ -217,4 +229,6 @@ def _common_step(steps: Mapping[str, float], source: str) -> int:
             f"{source}: {latest} has taken {steps[latest]:.0f} steps, {len(behind)} others fewer, first {behind[0]} "
             f"with {steps[behind[0]]:.0f}; all must have been trained together"
         )
+    if not steps[latest].is_integer() or not 1 <= steps[latest] < 2**63:
+        raise ForeignOptimizerError(f"{source}: has taken {steps[latest]:g} steps; Adam has moments after the first")
     return int(steps[latest])

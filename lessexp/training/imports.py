@@ -144,6 +144,11 @@ class ImportedWarmup:
             copy_into(model, found.checkpoint.adapter())
         except AdapterMismatchError as error:
             raise ForeignCheckpointError(f"{found.checkpoint.path}: adapter: {error}") from error
+        if bad := [name for name, parameter in lora_parameters(model).items() if not parameter.isfinite().all()]:
+            raise ForeignCheckpointError(
+                f"{found.checkpoint.path}: adapter: {bad[0]} holds NaN or infinite values: the training diverged or "
+                "the file is damaged; import checkpoints of another training"
+            )
         adam = found.adam
         checkpoint = EpochCheckpoint(
             parameters={name: parameter.detach() for name, parameter in lora_parameters(model).items()},

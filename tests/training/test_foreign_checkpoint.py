@@ -157,3 +157,29 @@ def test_a_lightning_file_with_something_else_in_its_places_is_refused_by_name(t
     found = LightningFile(path)
     with pytest.raises(ForeignCheckpointError, match=r"a\.ckpt"):
         found.progress(), found.optimizer_state(), found.adapter()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint-9", "last.ckpt", "checkpoint-3/trainer_state.json", "checkpoint-3/adapter_model.safetensors"],
+)
+def test_a_link_to_what_does_not_exist_is_named_and_not_passed_over(run, name):
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(run / "gone")
+    with pytest.raises(ForeignCheckpointError, match=f"{name}: a link to what does not exist; mend it or delete it"):
+        find_checkpoints(run)
+
+
+def test_other_names_and_links_that_lead_somewhere_count_as_before(run):
+    (run / "notes").symlink_to(run / "gone")
+    (run / "checkpoint-9.txt").write_text("mine")
+    (run / "checkpoint-6").rename(run / "elsewhere")
+    (run / "elsewhere").rename(run.parent / "elsewhere")
+    (run / "checkpoint-6").symlink_to(run.parent / "elsewhere")
+    assert [found.path.name for found in find_checkpoints(run)] == ["checkpoint-3", "checkpoint-6"]
+
+
+def test_a_lightning_checkpoint_in_shards_is_refused(tmp_path):
+    (tmp_path / "a.ckpt").mkdir()
+    with pytest.raises(ForeignCheckpointError, match=r"a\.ckpt is a folder; a checkpoint in shards cannot be imported"):
+        find_checkpoints(tmp_path)

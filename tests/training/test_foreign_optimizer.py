@@ -120,6 +120,15 @@ def put(key, value):
     return lambda saved: [state.update({key: value}) for state in saved["state"].values()]
 
 
+def alter(key, value):
+    """Set one number in the moments of the third parameter."""
+    return lambda saved: saved["state"][2][key].view(-1).__setitem__(0, value)
+
+
+def in_type(dtype):
+    return lambda saved: saved["state"][2].update(exp_avg_sq=saved["state"][2]["exp_avg_sq"].to(dtype))
+
+
 def put_group(**values):
     return lambda saved: saved["param_groups"][0].update(values)
 
@@ -164,6 +173,16 @@ def swap(first, second):
             lambda saved: saved["state"][1].update(step=torch.tensor(2.0)),
             r"3 steps, 1 others fewer, first .*q_proj.lora_B",
         ),
+        (put("step", torch.tensor(0.0)), r"has taken 0 steps"),
+        (put("step", torch.tensor(2.5)), r"has taken 2\.5 steps"),
+        (put_group(betas=(1.0, 0.99)), r"betas cannot be 1\.0 in Adam"),
+        (put_group(betas=(0.9, -0.1)), r"betas cannot be -0\.1 in Adam"),
+        (put_group(eps=-1), r"eps cannot be -1\.0 in Adam"),
+        (put_group(eps=float("nan")), r"eps cannot be nan in Adam"),
+        (alter("exp_avg", float("nan")), r"exp_avg of .*down_proj.lora_A.weight holds NaN or infinite values"),
+        (alter("exp_avg_sq", float("inf")), r"exp_avg_sq of .*down_proj.lora_A.weight holds NaN or infinite values"),
+        (alter("exp_avg_sq", -1e-9), r"exp_avg_sq of .*down_proj.lora_A.weight holds negative values"),
+        (in_type(torch.complex64), r"exp_avg_sq of .* is torch\.complex64, no floating-point numbers"),
         (swap(0, 2), r"exp_avg of .*q_proj.lora_A.weight has shape \(2, 8\), the parameter \(2, 6\)"),
     ],
 )

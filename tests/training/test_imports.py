@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import pytorch_lightning as pl
 import torch
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 from transformers import Trainer
 
@@ -238,6 +239,16 @@ def test_moments_and_adapter_that_do_not_fit_the_model_are_refused_by_file_and_p
     torch.save({"base_model.model.lora_A.weight": torch.zeros(1)}, run / "checkpoint-3" / "adapter_model.bin")
     with pytest.raises(ForeignCheckpointError, match="checkpoint-3: adapter: 16 parameters are missing, the first is"):
         convert(run)
+
+
+def test_what_could_not_be_read_again_is_refused_and_no_checkpoint_is_left(run, convert, tmp_path):
+    file = run / "checkpoint-3" / "adapter_model.safetensors"
+    adapter = load_file(file)
+    next(iter(adapter.values())).view(-1)[0] = float("nan")
+    save_file(adapter, file)
+    with pytest.raises(ForeignCheckpointError, match=r"checkpoint-3: adapter: .*lora_A.* holds NaN or infinite values"):
+        convert(run)
+    assert not list(tmp_path.rglob("epoch=*"))
 
 
 def test_half_precision_is_imported_as_float32(run, convert):
