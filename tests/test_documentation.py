@@ -180,7 +180,8 @@ def test_every_command_runs_to_its_end(command, in_folder, request):
         done = execute(in_folder, smaller(words))
         check_sweep(done) if {"-m", "-cn"} & set(words) else check_run(run_folder_of(done))
         return
-    assert words[:2] == ["python", "-m"] and words[2] in ("lessexp.reports", "lessexp.compare", "lessexp.wholeness")
+    commands_of_results = ("lessexp.reports", "lessexp.compare", "lessexp.wholeness", "lessexp.prune")
+    assert words[:2] == ["python", "-m"] and words[2] in commands_of_results
     request.getfixturevalue("runs_before")
     done = execute(in_folder, words)
     for flag, file in itertools.pairwise(words):
