@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -95,11 +96,20 @@ def _names_another_file(error: Exception, path: Path) -> bool:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record as JSON; raises as `written_whole` does."""
+    """Write a record as strict JSON, NaN and infinities as ``null``; raises as `written_whole` does."""
     with written_whole(path) as partial:
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # Of what is no Unicode, as a file's name may be, backslashreplace makes what JSON writes for it.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for every number that JSON has no sign for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:

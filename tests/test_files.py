@@ -1,8 +1,10 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import pwd
+import re
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,10 @@ def test_only_a_tilde_at_the_start_stands_for_a_home(monkeypatch, tmp_path):
     for name in ("a~b", "./~", "backup~", "-"):
         assert str(user_path(name)) == str(Path(name))
     assert user_path("~nobody-of-this-name/a").expanduser() == Path("/~nobody-of-this-name/a")
+
+
+def test_json_is_strict_whatever_numbers_it_holds(tmp_path):
+    write_json(tmp_path / "a.json", {"a": math.nan, "b": [1.5, (math.inf, -math.inf)], "c": {"d": 0.0, "e": True}})
+    text = (tmp_path / "a.json").read_text()
+    assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
+    assert read_json(tmp_path / "a.json") == {"a": None, "b": [1.5, [None, None]], "c": {"d": 0.0, "e": True}}
