@@ -19,7 +19,9 @@ ANSWER_NLL = "answer_nll"
 def answer_nll(examinee: Examinee, rows: Sequence[Row]) -> dict[str, float]:
     """Mean NLL of each row's answer tokens [nats per token] by example id.
 
-    Rows whose answer is cut off by ``max_length`` are absent.
+    Args:
+        examinee: whose likelihoods are taken.
+        rows: each with a token of its answer within ``max_length``; any other is absent from what is returned.
     """
     tokenized, dropped = tokenize_rows(
         rows, tokenizer=examinee.tokenizer, chat_format=examinee.chat_format, max_length=examinee.max_length

@@ -1,5 +1,6 @@
 """What a model answers to test rows, and what the answers are worth."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from lessexp.evaluation.base import Benchmark, Examinee
 from lessexp.files import read_json, write_json
 from lessexp.identity import Hashed, identity_of
 from lessexp.models.source import Weights
+from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.cost import forward_flops
 from lessexp.stages.model_in_use import Model
 from lessexp.stages.progress import progress_bar
@@ -73,7 +75,11 @@ class Answers:
         return "base_answers" if self.tuned is None else "tuned_answers"
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
-        """Ask."""
+        """Ask.
+
+        Raises:
+            ExperimentError: a score is not finite.
+        """
         benchmark, rows = self.benchmark.value, self.rows.value
         passes = 1 if benchmark.metric is None else 2
         model = self._load(runtime)
@@ -93,6 +99,7 @@ class Answers:
             by_metric = {benchmark.metric: prediction.score, **prediction.further_scores}
             for metric, score in by_metric.items():
                 scores.setdefault(metric, {})[prediction.example_id] = score
+        _require_finite(scores)
         write_json(folder / _FILE, {"scores": scores, "predictions": [asdict(one) for one in predictions]})
         read = [row for row in map(self.reader.tokenize, rows) if isinstance(row, TokenizedRow)]
         n_tokens = passes * sum(len(row.input_ids) for row in read)
@@ -102,6 +109,15 @@ class Answers:
         if self.tuned is None:
             return self.model.load(runtime)
         return self.tuned.tuning.tuned(self.model, runtime, self.tuned.folder)
+
+
+def _require_finite(scores: Scores) -> None:
+    for metric, by_row in scores.items():
+        if wrong := [example_id for example_id, value in by_row.items() if not math.isfinite(value)]:
+            raise ExperimentError(
+                f"{metric} of {len(wrong)} of {len(by_row)} test rows is not finite, first of '{wrong[0]}'; "
+                "training has diverged (lower finetune.training.learning_rate), or the model needs model.dtype=float32"
+            )
 
 
 def read_answers(folder: Path) -> tuple[Scores, list[dict[str, Any]]]:

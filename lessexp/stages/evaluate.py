@@ -4,9 +4,8 @@ What a model answers is an artifact: all runs that judge the same model by the s
 """
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from lessexp.evaluation.bootstrap import bootstrap
 from lessexp.evaluation.leaks import QuestionIndex, is_held_out
 from lessexp.files import written_whole
 from lessexp.identity import Hashed
-from lessexp.stages.answers import Answers, Scores, Tuned, read_answers
+from lessexp.stages.answers import Answers, Tuned, read_answers
 from lessexp.stages.experiment import Experiment
 from lessexp.stages.progress import say
 
@@ -47,21 +46,16 @@ def _summaries(
     return summaries
 
 
-def _warnings(scores: Mapping[str, Scores], rows: Sequence[Row]) -> Iterator[str]:
-    """A sentence for each model and metric with values that are no numbers, and one for intervals without width."""
-    for name, by_metric in scores.items():
-        for metric, values in by_metric.items():
-            if bad := sum(not math.isfinite(value) for value in values.values()):
-                yield (
-                    f"{metric} of the {name} model is no finite number for {bad} of {len(values)} rows, so its means "
-                    "and intervals are none either; if its training diverged, lower finetune.training.learning_rate"
-                )
+def _subtasks_of_one_row(rows: Sequence[Row]) -> str | None:
+    """A sentence on the subtasks whose intervals have no width, if there are any."""
     n_rows = Counter(row.subtask for row in rows)
-    if alone := [subtask for subtask, n in n_rows.items() if n == 1]:
-        yield (
-            f"{len(alone)} of {len(n_rows)} subtasks, such as '{alone[0]}', have one test row: their intervals have no "
-            "width, and that of the mean is too narrow"
-        )
+    alone = [subtask for subtask, n in n_rows.items() if n == 1]
+    if not alone:
+        return None
+    return (
+        f"{len(alone)} of {len(n_rows)} subtasks, such as '{alone[0]}', have one test row: their intervals have no "
+        "width, and that of the mean is too narrow"
+    )
 
 
 def _pool_leaks(experiment: Experiment) -> dict[str, int]:
@@ -83,13 +77,16 @@ def _pool_leaks(experiment: Experiment) -> dict[str, int]:
 
 
 def run(experiment: Experiment) -> dict[str, Any]:
-    """Evaluate both models; the predictions go to ``predictions.jsonl``."""
+    """Evaluate both models on the same rows, those with room for an answer; the predictions are written to a file."""
     cfg = experiment.cfg
-    rows = experiment.benchmark_rows
+    tokenized, unjudged = experiment.tokenized_benchmark_rows
+    whole = {row.example_id: row for row in experiment.benchmark.rows()}
+    judged = {row.example_id for row in tokenized}
+    rows = [row for row in experiment.benchmark_rows if row.example_id in judged]
     leaks = _pool_leaks(experiment)
     if left_out := experiment.benchmark.left_out:
         say(f"{len(left_out)} test questions are left out, for solved examples give them away: {', '.join(left_out)}")
-    n_shortened = sum(fitted != whole for fitted, whole in zip(rows, experiment.benchmark.rows(), strict=True))
+    n_shortened = sum(row != whole[row.example_id] for row in rows)
     if n_shortened:
         say(
             f"{n_shortened} of {len(rows)} test rows have fewer solved examples, "
@@ -106,7 +103,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     built = {one.kind: experiment.runtime.get(one) for one in (asked, replace(asked, tuned=tuned))}
     answers = {kind.removesuffix("_answers"): read_answers(one.folder) for kind, one in built.items()}
     scores = answers["tuned"][0]
-    for sentence in _warnings({name: found for name, (found, _) in answers.items()}, rows):
+    if sentence := _subtasks_of_one_row(rows):
         say(f"warning: {sentence}")
     path = experiment.run_folder / "predictions.jsonl"
     with written_whole(path) as partial, partial.open("w", encoding="utf-8") as file:
@@ -131,5 +128,6 @@ def run(experiment: Experiment) -> dict[str, Any]:
             metric: metric != ANSWER_NLL and experiment.benchmark.higher_is_better(metric) for metric in scores
         },
         "n_rows": len(rows),
+        "not_judged": {row.example_id: row.reason for row in unjudged},
         "artifacts": built,
     }

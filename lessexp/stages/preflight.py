@@ -159,6 +159,20 @@ def _check_benchmark(experiment: Experiment) -> None:
     kept, dropped = experiment.tokenized_benchmark_rows
     if not kept:
         raise ExperimentError(f"no benchmark row can be judged; the first, '{rows[0].example_id}': {dropped[0].reason}")
+    subtask_of = {row.example_id: row.subtask for row in rows}
+    judged = {subtask_of[row.example_id] for row in kept}
+    for row in dropped:
+        if (subtask := subtask_of[row.example_id]) not in judged:
+            raise ExperimentError(
+                f"no test row of '{subtask}' can be judged; the first, '{row.example_id}': {row.reason}; "
+                f"raise evaluation.max_length={experiment.cfg.evaluation.max_length}, or take '{subtask}' out of the "
+                "benchmark"
+            )
+    if dropped:
+        say(
+            f"{len(dropped)} of {len(rows)} test rows cannot be judged and are left out, see stages/evaluate.json; "
+            f"the first, '{dropped[0].example_id}': {dropped[0].reason}"
+        )
     _check_prompts(experiment)
 
 

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import pytest
 from peft import PeftModel
 
 from lessexp.data.rows import write_rows
 from lessexp.data.tokenize import collate
+from lessexp.errors import ExperimentError
 from lessexp.evaluation.answer_nll import answer_nll
 from lessexp.models.causal_lm import load_causal_lm, per_example_loss
 from lessexp.stages import answers, evaluate, finetune
@@ -135,15 +137,69 @@ def test_pool_rows_that_hold_a_test_question_are_listed_and_counted(make_experim
     ]
 
 
-def test_values_that_are_no_numbers_and_intervals_without_width_are_announced(make_experiment, tmp_path, capsys):
+def test_intervals_without_width_are_announced(make_experiment, tmp_path, capsys):
     write_rows(tmp_path / "test.jsonl", make_rows(3, prefix="test", target=True))  # two of sums, one of words
-    settings = [f"benchmark.path={tmp_path / 'test.jsonl'}", "finetune.training.epochs=3"]
-    experiment = make_experiment("selector=random", *settings, "finetune.training.learning_rate=1e30")
+    experiment = make_experiment("selector=random", f"benchmark.path={tmp_path / 'test.jsonl'}")
     write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
     finetune.run(experiment)
-    capsys.readouterr()
     evaluate.run(experiment)
     said = capsys.readouterr().out
-    assert "warning: answer_nll of the tuned model is no finite number for 3 of 3 rows" in said
-    assert "of the base model is no" not in said
     assert "warning: 1 of 2 subtasks, such as 'words', have one test row: their intervals have no width" in said
+
+
+LONG = "word " * 300
+
+
+def write_target(path, *lengths):
+    """Rows of two subtasks in turn; those of a length above 0 leave no room for their answer."""
+    rows = make_rows(6 + len(lengths), prefix="test", target=True)[6:]  # other ones than the target's
+    rows = [
+        replace(row, messages=(("user", row.messages[0][1] + LONG * is_long), row.messages[1]))
+        for row, is_long in zip(rows, lengths, strict=True)
+    ]
+    write_rows(path, rows)
+    return [row.example_id for row in rows]
+
+
+def test_test_rows_without_room_for_an_answer_are_said_counted_and_listed(
+    make_experiment, tmp_path, capsys, monkeypatch
+):
+    ids = write_target(tmp_path / "test.jsonl", 0, 0, 1, 0, 1, 1)
+    experiment = make_experiment("selector=random", f"benchmark.path={tmp_path / 'test.jsonl'}")
+    said = capsys.readouterr().out
+    assert (
+        "3 of 6 test rows cannot be judged and are left out, see stages/evaluate.json; the first, 'test-008': " in said
+    )
+    asked = []
+    examine = evaluate._examine
+    monkeypatch.setattr(evaluate, "_examine", lambda *given: asked.append(given[2]) or examine(*given))
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    record = evaluate.run(experiment)
+    assert record["n_rows"] == 3
+    assert list(record["not_judged"]) == [ids[2], ids[4], ids[5]]
+    assert all("within max_length=200" in reason for reason in record["not_judged"].values())
+    base, tuned = asked
+    assert [row.example_id for row in base] == [row.example_id for row in tuned] == [ids[0], ids[1], ids[3]]
+    assert list(record["metrics"]["answer_nll"]["base"]["by_subtask"]) == ["sums", "words"]
+
+
+def test_a_subtask_without_a_row_that_can_be_judged_is_refused_before_anything_is_computed(make_experiment, tmp_path):
+    write_target(tmp_path / "test.jsonl", 0, 1, 0, 1)
+    with pytest.raises(ExperimentError) as refused:
+        make_experiment("selector=random", f"benchmark.path={tmp_path / 'test.jsonl'}")
+    assert str(refused.value).startswith("no test row of 'words' can be judged; the first, 'test-007': no token of its")
+    assert str(refused.value).endswith("; raise evaluation.max_length=200, or take 'words' out of the benchmark")
+    make_experiment("selector=random", f"benchmark.path={tmp_path / 'test.jsonl'}", "evaluation.max_length=2000")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_result(make_experiment, monkeypatch, value):
+    experiment = make_experiment("selector=random")
+    write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
+    finetune.run(experiment)
+    monkeypatch.setattr(evaluate, "answer_nll", lambda _, rows: {row.example_id: value for row in rows})
+    with pytest.raises(
+        ExperimentError, match=r"^answer_nll of 5 of 5 test rows is not finite, first of 'target-000'; "
+    ):
+        evaluate.run(experiment)
