@@ -8,13 +8,18 @@ from torch import Tensor, nn
 
 from lessexp.data.datamodule import TrainingBatch
 from lessexp.data.seeds import derived_seed
+from lessexp.errors import UserError
 from lessexp.models.causal_lm import per_example_loss
 from lessexp.models.lora import copy_values
 from lessexp.processes import ALONE, Team
 from lessexp.training.checkpoint import EpochCheckpoint
 from lessexp.training.schedule import epoch_mean_rates, rate_factor, warmup_steps
-from lessexp.training.sharding import shard, spread_like
+from lessexp.training.sharding import own_part, shard, spread_like
 from lessexp.training.trained_part import ADAPTER, TrainedPart
+
+
+class DivergedError(UserError, ArithmeticError):
+    """A training whose loss or weights are not finite; the message names the stage, the step and the key."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +142,38 @@ class InstructionTuning(pl.LightningModule):
         place = batch_index * self.team.size + self.team.rank
         torch.manual_seed(derived_seed(self.seed, "dropout", epoch, place))
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Look at the weights when an epoch ends, before they are kept.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        if self.trainer.is_last_batch:
+            parts = self.part.parameters(self.model).values()
+            if not all(own_part(part).isfinite().all() for part in parts):
+                raise DivergedError(
+                    f"{self.log_prefix}: weights are not finite after step {self.steps_taken} of {self.total_steps}; "
+                    f"{self._remedy}"
+                )
+
+    @property
+    def _remedy(self) -> str:
+        return f"lower {self.log_prefix}.training.learning_rate (now {self.settings.learning_rate:g})"
+
     def training_step(self, micro_batch: TrainingBatch, _index: int) -> Tensor:
-        """This micro-batch's share of the step's mean loss."""
+        """This micro-batch's share of the step's mean loss.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
         losses = per_example_loss(self.model, micro_batch.batch)
+        if not losses.isfinite().all():
+            step = self.steps_taken + 1
+            untrained = "nothing is trained yet, so check the model's weights, or set model.dtype=float32"
+            raise DivergedError(
+                f"{self.log_prefix}: the loss is not finite in step {step} of {self.total_steps}; "
+                f"{untrained if step == 1 else self._remedy}"
+            )
         share = losses.sum() / micro_batch.examples_in_step
         self.log(f"{self.log_prefix}/loss", losses.mean(), prog_bar=True, batch_size=len(losses))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]

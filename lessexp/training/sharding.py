@@ -50,6 +50,11 @@ def spread_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     return tensor
 
 
+def own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, spread or not."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def mesh_of(n_processes: int, device: str) -> DeviceMesh:
     """All processes in a row."""
     return torch.distributed.init_device_mesh(torch.device(device).type, (n_processes,))

@@ -11,6 +11,7 @@ from lessexp.data.tokenize import collate
 from lessexp.models.causal_lm import per_example_loss
 from lessexp.models.lora import lora_parameters
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
+from lessexp.training.module import DivergedError
 from lessexp.training.trainer import Engine
 from tests.conftest import perturb_adapter
 from tests.teams import run_team
@@ -180,3 +181,33 @@ def test_training_lowers_the_loss(fresh_model, train, tokenized, tokenizer):
     before = per_example_loss(fresh_model(), batch).mean()
     after = per_example_loss(train(fresh_model()), batch).mean()
     assert after < before - 0.05
+
+
+def test_a_loss_that_is_not_finite_ends_training_at_its_step(fresh_model, train, tmp_path):
+    settings = replace(SETTINGS, learning_rate=1e30, batch_size=4, warmup_ratio=0.0, schedule="constant")
+    with pytest.raises(
+        DivergedError, match=r"^warmup: the loss is not finite in step 2 of \d+; lower warmup\.training\.learning_rate"
+    ):
+        train(fresh_model(), settings, checkpoint_root=tmp_path)
+    assert checkpoints_in(tmp_path) == []
+
+
+def test_a_model_that_is_not_finite_is_told_from_a_training_that_diverges(fresh_model, train):
+    model = fresh_model()
+    with torch.no_grad():
+        next(iter(model.parameters())).fill_(torch.nan)
+    with pytest.raises(DivergedError, match=r"not finite in step 1 .*; nothing is trained yet, so check the model's"):
+        train(model, SETTINGS)
+
+
+def test_weights_that_are_not_finite_are_not_kept(fresh_model, train, tmp_path, monkeypatch):
+    step = torch.optim.AdamW.step
+
+    def overflows(optimizer, closure):
+        step(optimizer, closure)
+        optimizer.param_groups[0]["params"][-1].data[0, 0] = torch.inf
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflows)
+    with pytest.raises(DivergedError, match=r"^warmup: weights are not finite after step 1 of 1; lower warmup\."):
+        train(fresh_model(), replace(SETTINGS, batch_size=64, epochs=1), checkpoint_root=tmp_path)
+    assert checkpoints_in(tmp_path) == []

@@ -4,7 +4,7 @@ from torch.distributed.tensor import DTensor
 
 from lessexp.models.causal_lm import load_causal_lm
 from lessexp.models.lora import attach_lora, lora_parameters
-from lessexp.training.sharding import gathered, mesh_of, shard, spread_like
+from lessexp.training.sharding import gathered, mesh_of, own_part, shard, spread_like
 from tests.conftest import LORA, perturb_adapter
 from tests.teams import run_team
 
@@ -24,7 +24,8 @@ def spread_and_compare(team, model_folder):
     parameters = dict(model.named_parameters())
     assert list(parameters) == list(values)
     for name, parameter in parameters.items():
-        assert isinstance(parameter, DTensor) and parameter.to_local().numel() < values[name].numel()
+        assert isinstance(parameter, DTensor) and own_part(parameter).numel() < values[name].numel()
+        assert own_part(values[name]) is values[name]
     torch.testing.assert_close(logits(model), logits(whole), rtol=1e-5, atol=1e-6)
     logits(model).square().mean().backward()
     logits(whole).square().mean().backward()
