@@ -55,11 +55,16 @@ def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # n
     assert results["stages"]["proxy"]["artifacts"]["proxy"]["n_replaced"] == 14
 
 
-def test_a_pool_of_copies_trains_on_the_one_row_that_is_left(compose_config, tmp_path):  # noqa: F811
+def test_a_pool_of_copies_trains_on_the_one_row_that_is_left(compose_config, tmp_path, capsys):  # noqa: F811
     write_rows(tmp_path / "copies.jsonl", [replace(row, messages=make_rows(1)[0].messages) for row in make_rows(9)])
     given = [f"data.paths=[{tmp_path / 'copies.jsonl'}]", "dedup=exact", "fraction=1"]
     selection = run_in(tmp_path / "run", compose_config(*given))["selection"]
     assert (selection["n_selected"], selection["n_copies"]) == (1, 8)
+    assert "warning: 1 rows are selected, not 9; the others are copies" in capsys.readouterr().out
+    settings = [*given, "selector=random", "finetune.training.schedule=linear", "finetune.training.warmup_ratio=0"]
+    with pytest.raises(ExperimentError, match="finetune: the learning rate is 0 at every step"):
+        run_in(tmp_path / "linear", compose_config(*settings))
+    assert not (tmp_path / "linear" / "stages" / "select.json").exists()
 
 
 def test_nothing_is_written_when_the_settings_cannot_work(compose_config, tmp_path):  # noqa: F811

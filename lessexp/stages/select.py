@@ -21,6 +21,7 @@ from lessexp.selection.top_k import aggregated_and_ranked, rows_won, tied_with_o
 from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.preflight import check_learning_rate
 from lessexp.stages.progress import say
 
 
@@ -115,7 +116,7 @@ def run(experiment: Experiment) -> dict[str, Any]:
     """Score and cut.
 
     Raises:
-        ExperimentError: no row of the pool can be scored.
+        ExperimentError: no row of the pool can be scored, or too few are left to train on.
     """
     cfg, folder = experiment.cfg, experiment.run_folder
     selector: Selector = instantiate(cfg.selector.scorer)
@@ -131,6 +132,11 @@ def run(experiment: Experiment) -> dict[str, Any]:
     place = {example_id: index for index, example_id in enumerate(pool.ids)}
     best_first = (pool[place[example_id]] for example_id in ranked)
     chosen, original_of = without_copies(best_first, instantiate(cfg.dedup), k=experiment.n_selected)
+    if len(chosen) < experiment.n_selected:
+        left = f"{len(chosen)} rows are selected, not {experiment.n_selected}"
+        say(f"warning: {left}; the others are copies or cannot be scored, see excluded.parquet")
+        if "finetune" in cfg.selector.stages:  # the preflight could not know
+            check_learning_rate("finetune", cfg.finetune.training, len(chosen))
     _warn_if_one_subtask_rules(scores, chosen)
     _warn_of_ties(scores, score, chosen, original_of)
     selected = pool.select([place[example_id] for example_id in chosen])
