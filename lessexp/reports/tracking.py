@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -86,24 +88,34 @@ class WandbRuns:
         return "offline"
 
     def __call__(self, *, stage: str) -> WandbLogger:
-        """Start the W&B run of a stage, which becomes its job type."""
+        """Start the W&B run of a stage, which becomes its job type.
+
+        A run that was killed and goes on has one offline run a stage as any other: that of a stage that came to its
+        end stays and gets nothing more, that of the stage that was killed is logged anew.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        left = list((self.folder / "wandb").glob(f"offline-run-*-{stage}-*"))
+        if left and (self.folder / "stages" / f"{stage}.json").exists():
+            return WandbLogger(experiment=self._start(stage, mode="disabled"))
+        for offline_run in left:
+            shutil.rmtree(offline_run)
         if self.mode not in _WITHOUT_SERVER:
             try:
-                return WandbLogger(experiment=self._start(stage))
+                return WandbLogger(experiment=self._start(stage, mode=self.mode))
             except wandb.Error as error:
                 self.mode = self._offline(error)
-        return WandbLogger(experiment=self._start(stage))
+        return WandbLogger(experiment=self._start(stage, mode=self.mode))
 
-    def _start(self, stage: str) -> wandb.Run:
+    def _start(self, stage: str, *, mode: str) -> wandb.Run:
         patience = wandb.setup().settings.finish_timeout or _SECONDS_TO_FINISH
         return wandb.init(
             project=self.project,
+            id=f"{stage}-{secrets.token_hex(4)}",
             name=self.name,
             group=self.group,
             job_type=stage,
             dir=str(self.folder),
-            mode=self.mode,
+            mode=mode,
             settings=wandb.Settings(finish_timeout=patience, finish_timeout_raises=True),
         )
 

@@ -12,9 +12,10 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2 as pb
 
+import lessexp.pipeline
 from lessexp.reports import tracking
 from lessexp.reports.selection_figures import ShownFigure
-from tests.stages.conftest import SHRUNK
+from tests.stages.conftest import SHRUNK, compose_config  # noqa: F401
 from tests.test_run import places, run_py  # noqa: F401
 
 
@@ -309,3 +310,25 @@ def test_without_tensorboard_the_error_says_what_to_install(monkeypatch, tmp_pat
     monkeypatch.setattr(tracking, "TensorBoardLogger", missing)
     with pytest.raises(tracking.TrackerError, match=r"pip install 'lessexp\[tensorboard\]'"):
         tracking.tensorboard_logger(stage="select", save_dir=str(tmp_path))
+
+
+def test_a_run_that_is_killed_time_after_time_leaves_one_offline_run_a_stage(compose_config, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "run").mkdir()
+
+    def killed(experiment):
+        raise KeyboardInterrupt
+
+    def offline_runs():
+        return sorted(path.name for path in (tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+    cfg = ["selector=random", "logger=wandb"]
+    for stage in ("select", "finetune", "finetune", "evaluate", "report", "evaluate"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setitem(lessexp.pipeline.STAGES, stage, killed)
+            lessexp.pipeline.run(compose_config(*cfg), tmp_path / "run")
+    trained = [name for name in offline_runs() if "-finetune-" in name]
+    lessexp.pipeline.run(compose_config(*cfg), tmp_path / "run")
+    stages = [name.split("-")[-2] for name in offline_runs()]
+    assert sorted(stages) == ["evaluate", "finetune", "report", "select"]
+    assert [name for name in offline_runs() if "-finetune-" in name] == trained, "the one that holds the training"
