@@ -22,6 +22,7 @@ from lessexp.interruption import Stopped, stopping_at_once
 from lessexp.preemption import requeue
 from lessexp.processes import is_follower
 from lessexp.stages.command_line import checked_arguments
+from lessexp.stages.composition import Command
 from lessexp.stages.run_folder import error_file
 from lessexp.terminal import print_any_text
 
@@ -36,7 +37,8 @@ def main(cfg: DictConfig) -> None:
     try:
         with stopping_at_once():
             error_file(run_folder).unlink(missing_ok=True)
-            lessexp.worker.run(cfg, run_folder)
+            command = Command(tuple(HydraConfig.get().overrides.task), HydraConfig.instance().cfg)
+            lessexp.worker.run(cfg, run_folder, command)
     except Stopped as stopped:
         print(f"Stopped by {stopped}", file=sys.stderr)
         if not is_follower():

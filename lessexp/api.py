@@ -24,7 +24,7 @@ from lessexp.stages.arguments import (
     rows_overrides,
     write_given_rows,
 )
-from lessexp.stages.composition import compose_config, new_run_folder, write_settings, written_overrides
+from lessexp.stages.composition import Command, compose_config, new_run_folder, written_overrides
 from lessexp.stages.configuration import ExperimentError
 
 RowsGiven = str | os.PathLike | Sequence[str | os.PathLike] | Sequence[Mapping[str, Any]] | Dataset
@@ -130,9 +130,8 @@ def select(
         if is_in_memory(rows):
             skips = argument == "pool" and cfg.data.on_bad_row == "skip"
             write_given_rows(argument, rows, files[argument], keeps_bad_rows=skips)
-    write_settings(cfg, settings, run_folder)
     (run_folder / RESULTS_FILE).unlink(missing_ok=True)  # the rows in memory may be others than last time
-    experiment = run(cfg, run_folder)
+    experiment = run(cfg, run_folder, command=Command(tuple(settings)))
     return _read(run_folder, experiment.pool)
 
 

@@ -1,27 +1,27 @@
 """The stages of a run in their order, each measured."""
 
-import shutil
+import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lessexp.artifacts import Built
 from lessexp.data.counts import count_warnings
 from lessexp.files import write_json
 from lessexp.processes import ALONE, Team
 from lessexp.reports import tracking
-from lessexp.reports.results import overrides_of
+from lessexp.reports.results import by_key
 from lessexp.stages import evaluate, finetune, gradients, proxy, report, representations, select, warmup
 from lessexp.stages.artifact_paths import set_artifact_paths
-from lessexp.stages.composition import settings_file
+from lessexp.stages.composition import Command, write_settings
 from lessexp.stages.configuration import instantiate, plain
 from lessexp.stages.cost import bytes_in, measure
-from lessexp.stages.credentials import CredentialError, refuse_credentials_in
+from lessexp.stages.credentials import refuse_credentials_in, without_environment
 from lessexp.stages.experiment import Experiment
-from lessexp.stages.finished import is_finished
+from lessexp.stages.finished import claim, finish, is_finished
 from lessexp.stages.forecast import announce_forecast
 from lessexp.stages.home import expand_home
 from lessexp.stages.preflight import check_settings, preflight
@@ -45,13 +45,20 @@ STAGES: Mapping[str, Callable[[Experiment], dict[str, Any]]] = {
 }
 
 
-def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
+def run(
+    cfg: DictConfig,
+    run_folder: Path,
+    team: Team = ALONE,
+    *,
+    command: Command = Command(),  # noqa: B008  (frozen)
+) -> Experiment:
     """Check the experiment, then run its selector's stages; another run in the same folder has to wait.
 
     Args:
         cfg: the composed configuration.
         run_folder: gets this run's files; one record a stage lies under ``stages/``.
         team: of processes that each call this with the same configuration and folder.
+        command: that the configuration was composed for.
 
     Returns:
         The experiment, with the rows it has read.
@@ -61,17 +68,21 @@ def run(cfg: DictConfig, run_folder: Path, team: Team = ALONE) -> Experiment:
     """
     print_any_text()
     quieten_libraries()
+    as_composed = copy.deepcopy(cfg)
     expand_home(cfg)
     with refusals_explained(cfg, run_folder), held(run_folder, announce=say) if team.is_leader else nullcontext():
-        return _run(cfg, run_folder, team)
+        experiment = Experiment(cfg, run_folder, team)
+        if team.from_leader(team.is_leader and is_finished(experiment)):
+            say(f"{run_folder} is finished and stays as it is")
+            return experiment
+        if team.is_leader:
+            write_settings(as_composed, command, run_folder)
+        _run(experiment, command)
+    return experiment
 
 
-def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
-    experiment = Experiment(cfg, run_folder, team)
-    if team.from_leader(team.is_leader and is_finished(cfg, run_folder)):
-        say(f"{run_folder} is finished and stays as it is")
-        return experiment
-    _refuse_written_credentials(cfg, run_folder)
+def _run(experiment: Experiment, command: Command) -> None:
+    cfg, team = experiment.cfg, experiment.team
     check_settings(experiment)  # before trackers look for their servers, which takes seconds
     make_loggers = instantiate(cfg.logger.loggers) if team.is_leader else []
     preflight(experiment)
@@ -86,32 +97,29 @@ def _run(cfg: DictConfig, run_folder: Path, team: Team) -> Experiment:
         counts = f"{len(experiment.unusable)} of {len(experiment.pool)}"
         say(f"{counts} pool rows hold nothing to learn from and are left out, see excluded.parquet")
     announce_forecast(experiment)
-    settings = plain(cfg) | {"overrides": overrides_of(run_folder)}
     team.meet()  # from here on the run folder changes
+    if team.is_leader:
+        claim(experiment)
+    settings = without_environment(cfg) | {"overrides": by_key(command.overrides)}
+    results: dict[str, Any] = {}
     for name in cfg.selector.stages:
         experiment.team = team if name in BY_ALL else ALONE
         if team.is_leader or name in BY_ALL:
             with tracking.tracked(make_loggers, stage=name, settings=settings) as experiment.loggers:
-                _run_stage(name, experiment)
+                results = _run_stage(name, experiment)
         team.meet()
-    return experiment
+    if team.is_leader and results:
+        finish(experiment, results)
 
 
-def _refuse_written_credentials(cfg: DictConfig, run_folder: Path) -> None:
-    """Check the settings as they stand; if a file has brought a token into them, what Hydra wrote of it goes."""
-    try:
-        refuse_credentials_in(OmegaConf.to_container(cfg))
-    except CredentialError:
-        shutil.rmtree(settings_file(run_folder).parent, ignore_errors=True)
-        raise
-
-
-def _run_stage(name: str, experiment: Experiment) -> None:
+def _run_stage(name: str, experiment: Experiment) -> dict[str, Any]:
+    """Run a stage and write its record; what a run's last file will hold is returned by the stage that collects it."""
     say(f"── {name}")
     before = bytes_in(experiment.run_folder)
     with measure() as cost:
         record = STAGES[name](experiment)
     artifacts: dict[str, Built] = record.pop("artifacts", {})
+    results: dict[str, Any] = record.pop("results", {})
     sizes = {kind: bytes_in(artifact.folder) for kind, artifact in artifacts.items()}
     built = {kind: artifact for kind, artifact in artifacts.items() if not artifact.reused}
     record |= {
@@ -131,9 +139,8 @@ def _run_stage(name: str, experiment: Experiment) -> None:
         },
     }
     if not experiment.team.is_leader:
-        return
-    folder = experiment.run_folder / "stages"
-    folder.mkdir(exist_ok=True)
-    write_json(folder / f"{name}.json", record)
+        return results
+    write_json(experiment.run_folder / "stages" / f"{name}.json", record)
     costs = ("seconds", "peak_memory_bytes", "bytes_written", "flops")
     tracking.log_metrics(experiment.loggers, {f"cost/{cost}": record[cost] for cost in costs})
+    return results

@@ -164,8 +164,13 @@ def n_to_start(wanted: int | str, *, device: str | None) -> int:
     return wanted
 
 
-def start_workers(run_folder: Path, n: int) -> None:
-    """Run an experiment, whose settings lie in its folder, by ``n`` processes of this machine.
+def start_workers(run_folder: Path, settings: Path, n: int) -> None:
+    """Run an experiment by ``n`` processes of this machine.
+
+    Args:
+        run_folder: gets the run's files.
+        settings: the folder that holds the settings.
+        n: how many.
 
     Raises:
         ProcessError: one of them failed; what went wrong is on the terminal.
@@ -176,7 +181,7 @@ def start_workers(run_folder: Path, n: int) -> None:
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SECONDS_FOR_A_SHARD),
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
-    command += ["-m", "lessexp.worker", str(run_folder)]
+    command += ["-m", "lessexp.worker", str(run_folder), str(settings)]
     # The package that runs here, wherever this was started from and whatever is installed.
     paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(command, env=defaults | os.environ | {"PYTHONPATH": os.pathsep.join(paths)})

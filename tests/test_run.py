@@ -2,12 +2,14 @@ import json
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lessexp.data.rows import Row, write_rows
 from lessexp.pipeline import run
+from lessexp.reports.__main__ import main
 from lessexp.reports.results import read_results
 from tests.conftest import make_rows
 from tests.stages.conftest import SHRUNK, compose_from
@@ -22,6 +24,10 @@ def run_py(folder, *overrides, **environment):
     # Outside the checkout, with no network to try and no account to log into.
     environment = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
+
+
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @pytest.fixture
@@ -69,6 +75,43 @@ def test_a_mistyped_command_is_one_sentence_and_makes_no_folder(tmp_path, overri
     assert done.returncode == 1
     assert done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_is_refused_leaves_a_finished_folder_as_it_is(places, tmp_path):
+    settings = [*SHRUNK, "selector=random", *places]
+    assert run_py(tmp_path / "out", *settings, "seed=1").returncode == 0
+    before = contents(tmp_path / "out")
+    for others in ([], ["seed=1"], ["fraction=0.5", "resume=true"], ["trainer.processes=2"]):
+        done = run_py(tmp_path / "out", *settings, *others)
+        assert done.returncode == 1 and "holds a finished run" in done.stderr + done.stdout
+        assert contents(tmp_path / "out") == before
+    assert main([str(tmp_path / "out")]) is None
+
+
+def test_jobs_of_a_sweep_that_are_refused_leave_their_finished_folders_as_they_are(places, tmp_path):
+    settings = ["-m", *SHRUNK, *places, "selector=random", "seed=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = run_py(tmp_path / "out", *settings)
+    assert done.returncode == 0, done.stderr
+    jobs = [tmp_path / "sweep" / f"seed={seed}" for seed in (1, 2)]
+    before = [contents(job) for job in jobs]
+    for others in ([], ["fraction=0.5", "resume=true"]):
+        done = run_py(tmp_path / "out", *settings, *others)
+        assert done.returncode == 1 and "2 jobs of this sweep failed" in done.stderr
+        assert [contents(job) for job in jobs] == before
+    done = run_py(tmp_path / "out", *settings, "resume=true")
+    assert done.returncode == 0 and done.stdout.count("is finished and stays as it is") == 2
+    assert [contents(job) for job in jobs] == before
+
+
+def test_of_two_runs_at_once_in_one_folder_the_second_changes_nothing(places, tmp_path):
+    settings = [*SHRUNK, "selector=random", *places]
+    with ThreadPoolExecutor() as executor:
+        both = [executor.submit(run_py, tmp_path / "out", *settings, f"seed={seed}") for seed in (1, 2)]
+    codes = [one.result().returncode for one in both]
+    assert sorted(codes) == [0, 1]
+    first = codes.index(0) + 1
+    assert f"- seed={first}\n" in (tmp_path / "out" / ".hydra" / "overrides.yaml").read_text()
+    assert read_results(tmp_path / "out")["overrides"][-1] == f"seed={first}"
 
 
 def test_ctrl_c_while_the_program_loads_leaves_no_traceback(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,11 +5,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from lessexp import worker
 from lessexp.gradients.datastore import GradientDatastore
 from lessexp.models.lora import read_adapter
+from lessexp.stages.composition import Command, write_settings
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 from tests.stages.conftest import SHRUNK
 from tests.test_run import places, run_py  # noqa: F401  (a fixture)
@@ -192,10 +193,11 @@ def test_torchrun_starts_one_run_and_no_sweep(tmp_path):
     assert "torchrun starts the processes of one run" in done.stderr
 
 
-def test_a_worker_takes_its_settings_from_the_run_folder(monkeypatch, tmp_path):
+def test_a_worker_takes_its_settings_from_a_folder_of_their_own(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr(worker, "run", lambda cfg, folder: seen.append((dict(cfg), folder)))
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "config.yaml").write_text(json.dumps({"seed": 3}))
-    assert worker.main([str(tmp_path)]) is None
-    assert seen == [({"seed": 3}, tmp_path)]
+    monkeypatch.setattr(worker, "run", lambda *given: seen.append(given))
+    cfg, command = OmegaConf.create({"seed": 3}), Command(("seed=3",))
+    write_settings(cfg, command, tmp_path / "settings")
+    assert worker.main([str(tmp_path / "run"), str(tmp_path / "settings")]) is None
+    assert seen == [(cfg, tmp_path / "run", command)]
+    assert not (tmp_path / "run").exists()

@@ -11,7 +11,7 @@ from lessexp.errors import UserError
 from lessexp.files import user_path
 from lessexp.reports.formats import latex, markdown, terminal_table
 from lessexp.reports.mixture import MIXABLE, refuse_mixed
-from lessexp.reports.runs import read_sweep, unfinished_runs, write_runs
+from lessexp.reports.runs import damaged_runs, read_sweep, unfinished_runs, write_runs
 from lessexp.reports.settings import settings_of
 from lessexp.reports.sweep_csv import sweep_csv
 from lessexp.reports.sweep_page import sweep_page
@@ -68,6 +68,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.drop_unfinished and (left_out := unfinished_runs(options.places)):
         n_runs = "1 run did not finish and is" if len(left_out) == 1 else f"{len(left_out)} runs did not finish and are"
         notes.append(f"{n_runs} left out.")
+    notes += [f"A damaged run is left out: {reason}." for reason in damaged_runs(options.places).values()]
     table = sweep_table(runs, intervals=options.intervals, unconfirmed=options.unconfirmed, notes=notes)
     texts: dict[str, Callable[[], str]] = {
         "markdown": lambda: markdown(table),

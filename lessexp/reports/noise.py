@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from lessexp.evaluation.bootstrap import bootstrap
+from lessexp.reports.tables import figure
 
 CONFIDENCE = 0.95
 MIN_SEEDS_OF_INTERVAL = 3
@@ -16,8 +17,11 @@ _RESAMPLES = 10_000
 
 def with_spread(values: Sequence[float], digits: int) -> str:
     """Mean, and the sample standard deviation (n - 1 in the denominator) where there are several values."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    form = f".{digits}f"
+    mean = figure(statistics.mean(values), form)
+    if len(values) == 1 or not all(map(math.isfinite, values)):
+        return mean
+    return f"{mean} ± {statistics.stdev(values):{form}}"
 
 
 def interval_over_seeds(values: Sequence[float]) -> tuple[float, float]:

@@ -1,12 +1,15 @@
-"""How to get a run again: its command and its configuration, from what Hydra wrote into its folder."""
+"""How to get a run again: its command and its configuration, from what was written into its folder."""
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lessexp.reports.results import written_in
 
 _SECRET = r"(?:[\w-]*[_-])?(?:api_?key|key|token|secret|password|passwd|credentials?)"
 _SECRET_KEY = re.compile(_SECRET, re.IGNORECASE)
@@ -28,18 +31,16 @@ class Reproduction:
     config: str
 
 
-def read_reproduction(run_folder: Path) -> Reproduction | None:
-    """Read ``.hydra``; None where there is none, since the run was not started by ``run.py``.
+def read_reproduction(run_folder: Path, results: Mapping[str, Any]) -> Reproduction | None:
+    """Read what the command was; None where nothing tells, since the run was not started by ``run.py``.
 
     Values of keys that look like passwords and keys of accounts are hidden.
     """
-    folder = run_folder / ".hydra"
-    if not folder.is_dir():
+    written = written_in(run_folder, results)
+    if written is None:
         return None
-    overrides, config = (
-        yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in ("overrides", "config")
-    )
-    by_hydra = folder / "hydra.yaml"  # which a notebook's run has not
+    overrides, config = written
+    by_hydra = run_folder / ".hydra" / "hydra.yaml"  # which a notebook's run has not
     chosen = _config_words(yaml.safe_load(by_hydra.read_text(encoding="utf-8"))["hydra"]) if by_hydra.is_file() else []
     words = ["python", "run.py", *chosen, *map(without_secret, overrides)]
     shown = yaml.safe_dump(without_secrets(config), sort_keys=False, allow_unicode=True, width=10_000)

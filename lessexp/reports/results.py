@@ -1,7 +1,6 @@
 """``results.json``: everything a run found out and what it cost, from the files its stages wrote."""
 
 import importlib.metadata
-import json
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,11 @@ import yaml
 
 from lessexp.data.arrow_rows import datasets_of
 from lessexp.data.rows import Row
-from lessexp.files import write_json
+from lessexp.errors import DamagedFileError, MissingFileError
+from lessexp.files import read_json, write_json
 
 RESULTS_FILE = "results.json"
+_ALWAYS_THERE = ("selector", "model", "task", "seed", "metrics", "selection", "stages")
 _PACKAGES = ("lessexp", "torch", "transformers", "peft", "pytorch-lightning", "datasets", "hydra-core")
 
 
@@ -49,11 +50,25 @@ def selection_summary(pool: Sequence[Row], selected: Sequence[Row], target: Sequ
     }
 
 
-def overrides_of(run_folder: Path) -> dict[str, str]:
-    """What the command of a run set, by key, from the file that Hydra wrote; empty outside a Hydra run."""
-    file = run_folder / ".hydra" / "overrides.yaml"
-    written = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in written)}
+def written_in(run_folder: Path, results: Mapping[str, Any]) -> tuple[Sequence[str], Mapping[str, Any]] | None:
+    """Overrides and configuration of a run, as they were written; None if nothing tells of them.
+
+    Args:
+        run_folder: whose ``.hydra`` is read only of older runs, and of those that are not finished.
+        results: of the run, as far as there are any.
+    """
+    if {"overrides", "settings"} <= results.keys():
+        return results["overrides"], results["settings"]
+    files = [run_folder / ".hydra" / f"{name}.yaml" for name in ("overrides", "config")]
+    if not files[0].is_file():
+        return None
+    overrides, config = (yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {} for file in files)
+    return overrides, config
+
+
+def by_key(overrides: Sequence[str]) -> dict[str, str]:
+    """What a command sets."""
+    return {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
 
 
 def package_versions() -> dict[str, str]:
@@ -85,9 +100,17 @@ def read_results(run_folder: Path) -> dict[str, Any]:
     """Read what `write_results` wrote.
 
     Raises:
-        FileNotFoundError: the run did not finish.
+        MissingFileError: the run did not finish.
+        DamagedFileError: the file does not hold a run's results.
     """
     path = run_folder / RESULTS_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, so the run did not reach its report")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise MissingFileError(f"{path}: no such file, so the run did not reach its report")
+    advice = "copy it again, or delete it and run the command again"
+    try:
+        results = read_json(path)
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path} is damaged; {advice}") from error
+    if lacking := [name for name in _ALWAYS_THERE if name not in results]:
+        raise DamagedFileError(f"{path} holds no results of a run, for it lacks '{lacking[0]}'; {advice}")
+    return results

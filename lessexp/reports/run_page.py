@@ -31,8 +31,7 @@ from lessexp.reports.listing import (
 from lessexp.reports.page import render
 from lessexp.reports.predictions import NO_PREDICTIONS, read_predictions
 from lessexp.reports.reproduction import read_reproduction
-from lessexp.reports.results import read_results
-from lessexp.reports.tables import COMPOSITION_HEADER, COST_HEADER, composition_lines, cost_lines
+from lessexp.reports.tables import COMPOSITION_HEADER, COST_HEADER, composition_lines, cost_lines, figure
 from lessexp.selection.top_k import rows_won
 
 PAGE_FILE = "report.html"
@@ -51,17 +50,22 @@ _N_POINTS = {"pool": 1200, "selected": 400}
 
 
 def run_page(
-    run_folder: Path, *, lengths: Mapping[str, int], target: Sequence[Row], questions: Mapping[str, str]
+    run_folder: Path,
+    results: Mapping[str, Any],
+    *,
+    lengths: Mapping[str, int],
+    target: Sequence[Row],
+    questions: Mapping[str, str],
 ) -> str:
-    """The page of a finished run.
+    """The page of a run.
 
     Args:
-        run_folder: holds ``results.json`` and the files of its stages.
+        run_folder: holds the files of its stages.
+        results: what ``results.json`` will hold.
         lengths: of the answers of all scored rows, by id [characters].
         target: the rows that show the wanted skill.
         questions: of the benchmark, by id.
     """
-    results = read_results(run_folder)
     scores = read_scores(run_folder)
     places = selected_places(run_folder, scores)
     predictions = NO_PREDICTIONS
@@ -77,7 +81,7 @@ def run_page(
         "prediction_groups": {one.subtask: one.subtask for one in predictions.listed},
         "cost_header": COST_HEADER,
         "cost_lines": cost_lines(results["stages"]),
-        "reproduction": read_reproduction(run_folder),
+        "reproduction": read_reproduction(run_folder, results),
         "versions": [list(pair) for pair in results["versions"].items()],
         "commit": results["git_commit"],
         "checkpoints": _checkpoints(run_folder, len(places)),
@@ -109,7 +113,12 @@ def facts(results: Mapping[str, Any]) -> dict[str, str]:
             f"{selection['precision']:.1%} (random choice: {selection['pool_share']:.1%})"
         )
     for metric, models in results["metrics"].items():
-        found[f"{metric}, base to tuned"] = f"{models['base']['mean']:.3f} to {models['tuned']['mean']:.3f}"
+        found[f"{metric}, base to tuned"] = " to ".join(figure(models[name]["mean"]) for name in ("base", "tuned"))
+    test_rows = results.get("test_rows", {"not_judged": 0})  # older runs did not count them
+    if test_rows["not_judged"]:
+        found["test rows"] = (
+            f"{test_rows['judged']:,} judged, {test_rows['not_judged']:,} without room for their answer"
+        )
     if leaks := results.get("leaks"):  # older runs did not look for any
         found["rows that hold a test question"] = f"{leaks['pool']:,} in the pool, {leaks['selected']:,} selected"
     return found | {"time": f"{sum(stage['seconds'] for stage in results['stages'].values()):,.0f} s"}
@@ -136,8 +145,10 @@ def metric_lines(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 def _with_ends(both: Sequence[float], ends: Sequence[Sequence[float] | None]) -> list[str]:
     base, tuned = both
-    texts = [f"{base:.3f}", f"{tuned:.3f}", f"{tuned - base:+.3f}"]
-    return [f"{text} [{end[0]:.3f}, {end[1]:.3f}]" if end else text for text, end in zip(texts, ends, strict=True)]
+    texts = [figure(base), figure(tuned), figure(tuned - base, "+.3f")]
+    return [
+        f"{text} [{figure(end[0])}, {figure(end[1])}]" if end else text for text, end in zip(texts, ends, strict=True)
+    ]
 
 
 def _composition(selection: Mapping[str, Any]) -> dict[str, Any]:

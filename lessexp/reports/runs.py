@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lessexp.errors import UserError
+from lessexp.errors import DamagedFileError, MissingFileError, UserError
 from lessexp.files import write_json
-from lessexp.reports.results import RESULTS_FILE, overrides_of, read_results
+from lessexp.reports.results import RESULTS_FILE, by_key, read_results, written_in
 
 # Runs that differ in these alone are of one setting. A sweep's size stands for the settings that it brings.
 _NO_SETTINGS = {
@@ -23,6 +23,7 @@ _NO_SETTINGS = {
     "artifacts_dir",
     "cache_dir",
 }
+_OF_A_FOLDER = ("settings", "overrides", "files")  # results that tell of a run's folder
 
 
 class SweepError(UserError, ValueError):
@@ -45,14 +46,15 @@ class SweepRun:
 
 
 def read_sweep(places: Sequence[Path], *, drop_unfinished: bool = False) -> list[SweepRun]:
-    """All runs of the places, in the order of their job numbers.
+    """All runs of the places, in the order of their job numbers; `damaged_runs` are left out.
 
     Args:
         places: folders that hold runs at any depth, and files of `write_runs`.
         drop_unfinished: leave out runs that did not finish, which are an error otherwise.
 
     Raises:
-        SweepError: a folder without runs, a run that did not finish, which is named, or a file of another kind.
+        SweepError: a folder without runs that can be read, a run that did not finish, which is named, or a file of
+            another kind.
     """
     runs = []
     for place in places:
@@ -66,9 +68,24 @@ def unfinished_runs(places: Sequence[Path]) -> list[Path]:
     return [run for run in started if not (run / RESULTS_FILE).is_file()]
 
 
+def damaged_runs(places: Sequence[Path]) -> dict[Path, str]:
+    """Folders of runs whose ``results.json`` cannot be read, and why."""
+    damaged = {}
+    for run in (run for place in places if place.is_dir() for run in _started_below(place)):
+        try:
+            read_results(run)
+        except MissingFileError:
+            continue
+        except DamagedFileError as error:
+            damaged[run] = str(error)
+    return damaged
+
+
 def write_runs(path: Path, runs: Sequence[SweepRun]) -> None:
     """Keep what the table needs of many runs in one file, to be joined with others later."""
-    write_json(path, {"runs": [{"overrides": run.overrides, "results": run.results} for run in runs]})
+    kept = [{name: value for name, value in run.results.items() if name not in _OF_A_FOLDER} for run in runs]
+    lines = [{"overrides": run.overrides, "results": results} for run, results in zip(runs, kept, strict=True)]
+    write_json(path, {"runs": lines})
 
 
 def _runs_in_file(file: Path) -> list[SweepRun]:
@@ -92,8 +109,17 @@ def _runs_below(folder: Path, drop_unfinished: bool) -> list[SweepRun]:
             f"{len(unfinished)} of {len(started)} runs in {folder} did not finish, the first is {unfinished[0]}; "
             "run their command again, delete their folders, or leave them out with --drop-unfinished"
         )
-    finished = [run for run in started if run not in unfinished]
-    return [SweepRun(_settings_among(overrides_of(run)), read_results(run), str(run)) for run in finished]
+    damaged = damaged_runs([folder])
+    finished = [run for run in started if run not in unfinished and run not in damaged]
+    if not finished:
+        raise SweepError(next(iter(damaged.values())))
+    return [_read(run) for run in finished]
+
+
+def _read(folder: Path) -> SweepRun:
+    results = read_results(folder)
+    overrides, _ = written_in(folder, results) or ([], {})
+    return SweepRun(_settings_among(by_key(overrides)), results, str(folder))
 
 
 def _started_below(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from lessexp.reports.reproduction import Reproduction, read_reproduction
 from lessexp.reports.run_page import PAGE_FILE, TARGET_FILE, metric_lines
 from lessexp.reports.runs import SweepRun
 from lessexp.reports.settings import by_label
+from lessexp.reports.tables import figure
 
 _N_SETTINGS = 12  # compared side by side; every two of them are compared
 _N_EXAMPLES = 5
@@ -51,7 +52,7 @@ def sweep_page(runs: Sequence[SweepRun], *, page_folder: Path, table: Sequence[S
             "targets": [_target(place, task, labelled) for place, (task, labelled) in enumerate(targets.items())],
             "costs": _cost_lines(settings),
             "reproductions": {
-                f"{label}, seed {run.results['seed']}": _command(read_reproduction(Path(run.place)))
+                f"{label}, seed {run.results['seed']}": _command(read_reproduction(Path(run.place), run.results))
                 for label, same in settings.items()
                 for run in same
             },
@@ -87,7 +88,7 @@ def _run_line(label: str, run: SweepRun, page_folder: Path) -> dict[str, Any]:
     page = Path(run.place) / PAGE_FILE
     relative = Path(os.path.relpath(page.resolve(), page_folder.resolve())).as_posix()
     selection = run.results["selection"]
-    figures = {measure.name: f"{value:.3f}" for measure, value in qualities(run.results).items()}
+    figures = {measure.name: figure(value) for measure, value in qualities(run.results).items()}
     return {
         "label": label,
         "link": urllib.parse.quote(relative) if page.is_file() else None,

@@ -1,5 +1,6 @@
 """What a run prints at its end."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,12 +21,21 @@ def with_unit(value: float | int, unit: str) -> str:
     return f"{value / size:.1f} {prefix}{unit}" if prefix else f"{value:.0f} {unit}"
 
 
+def figure(value: float, form: str = ".3f") -> str:
+    """A number of a table; older runs may hold some that are none."""
+    return format(value, form) if math.isfinite(value) else "not finite"
+
+
 def new_table(title: str, *columns: str) -> Table:
     """An empty table: names to the left, numbers to the right."""
     table = Table(title=Text(title), title_justify="left")
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=True)
     return table
+
+
+def _with_change(base: float, tuned: float) -> list[str]:
+    return [figure(base), figure(tuned), figure(tuned - base, "+.3f")]
 
 
 def metric_table(results: Mapping[str, Any]) -> Table:
@@ -35,7 +45,7 @@ def metric_table(results: Mapping[str, Any]) -> Table:
     for metric, models in results["metrics"].items():
         if "mean_of_rows" in models["base"] and len(models["base"]["by_subtask"]) > 1:  # older runs have none
             base, tuned = (models[model]["mean_of_rows"] for model in ("base", "tuned"))
-            table.add_row(Text(f"{metric}, mean of rows"), f"{base:.3f}", f"{tuned:.3f}", f"{tuned - base:+.3f}")
+            table.add_row(Text(f"{metric}, mean of rows"), *_with_change(base, tuned))
         for subtask in [*models["base"]["by_subtask"], None]:
             base, tuned = (
                 models[model]["mean"] if subtask is None else models[model]["by_subtask"][subtask]
@@ -44,9 +54,7 @@ def metric_table(results: Mapping[str, Any]) -> Table:
             name = f"{metric}, mean of subtasks" if subtask is None else f"  {metric}, {subtask}"
             table.add_row(
                 Text(name),
-                f"{base:.3f}",
-                f"{tuned:.3f}",
-                f"{tuned - base:+.3f}",
+                *_with_change(base, tuned),
                 style="bold" if subtask is None else None,
                 end_section=subtask is None,
             )
@@ -58,7 +66,7 @@ def interval_table(results: Mapping[str, Any]) -> Table:
     table = new_table("Intervals of the means (bootstrap over rows)", "", "base", "tuned", "change")
     for metric, models in results["metrics"].items():
         ends = (models[model]["interval"] for model in ("base", "tuned", "change"))
-        table.add_row(Text(metric), *(f"{low:.3f} to {high:.3f}" for low, high in ends))
+        table.add_row(Text(metric), *(f"{figure(low)} to {figure(high)}" for low, high in ends))
     return table
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import lessexp.stages.run_folder  # noqa: F401  (registers the resolvers that conf/ uses)
 from lessexp.errors import ExperimentError
+from lessexp.files import written_whole
 from lessexp.settings.validation import is_setting, known_keys, unknown_key, validate
-from lessexp.stages.credentials import refuse_credentials
+from lessexp.stages.credentials import refuse_credentials, refuse_credentials_in
 
 _PACKAGE = Path(__file__).parents[1]
+_SETTINGS = ".hydra"
 _ABSENT = re.compile(r"Could not override '([^'@/]+)'\.\s+To append")
 
 
@@ -206,20 +209,51 @@ def new_run_folder() -> Path:
     return Path(OmegaConf.load(conf_folder() / "config.yaml").hydra.run.dir).absolute()
 
 
-def write_settings(cfg: DictConfig, overrides: Sequence[str], run_folder: Path) -> None:
-    """Write configuration and overrides into ``.hydra/``, as ``run.py`` does."""
-    file = settings_file(run_folder)
-    file.parent.mkdir(exist_ok=True)
-    OmegaConf.save(cfg, file)
-    OmegaConf.save(OmegaConf.create(list(overrides)), file.with_name("overrides.yaml"))
+@dataclass(frozen=True)
+class Command:
+    """How a run was started.
+
+    Attributes:
+        overrides: of the command line, or of a notebook's call.
+        hydra: Hydra's own settings; None without ``run.py``.
+    """
+
+    overrides: tuple[str, ...] = ()
+    hydra: DictConfig | None = None
 
 
-def settings_file(run_folder: Path) -> Path:
-    """Where Hydra keeps a run's configuration."""
-    return run_folder / ".hydra" / "config.yaml"
+def write_settings(cfg: DictConfig, command: Command, folder: Path) -> None:
+    """Write the settings of a run into ``.hydra/``, under the names that Hydra gives them.
+
+    Hydra itself would write them before it is known whether the folder may be written to.
+
+    Args:
+        cfg: as it was composed; references stay as they are written.
+        command: that it was composed for.
+        folder: of the run.
+
+    Raises:
+        CredentialError: they hold a key or token; nothing is written.
+    """
+    refuse_credentials_in(OmegaConf.to_container(cfg))
+    refuse_credentials(command.overrides)
+    texts = {"config": OmegaConf.to_yaml(cfg), "overrides": OmegaConf.to_yaml(OmegaConf.create([*command.overrides]))}
+    if command.hydra is not None:
+        texts["hydra"] = OmegaConf.to_yaml(command.hydra)
+    with written_whole(folder / _SETTINGS) as partial:
+        partial.mkdir(parents=True)
+        for name, text in texts.items():
+            (partial / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def read_settings(folder: Path) -> tuple[DictConfig, Command]:
+    """What `write_settings` wrote."""
+    cfg, overrides = (OmegaConf.load(folder / _SETTINGS / f"{name}.yaml") for name in ("config", "overrides"))
+    by_hydra = folder / _SETTINGS / "hydra.yaml"
+    return cfg, Command(tuple(overrides), OmegaConf.load(by_hydra) if by_hydra.is_file() else None)
 
 
 def written_overrides(run_folder: Path) -> list[str] | None:
     """The overrides of the run whose folder this is; None if it is none."""
-    file = run_folder / ".hydra" / "overrides.yaml"
+    file = run_folder / _SETTINGS / "overrides.yaml"
     return list(OmegaConf.load(file)) if file.is_file() else None

@@ -12,11 +12,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationKeyError, MissingMandatoryValue
 
 from lessexp.errors import ExperimentError, UserError
-from lessexp.identity import identity_of
+from lessexp.identity import hash_of, identity_of
 from lessexp.models.lora import LoraSettings
 from lessexp.training.module import TrainingSettings
 
 Settings = TypeVar("Settings", LoraSettings, TrainingSettings)
+
+_ALTERS_NO_RESULT = ("paths", "resume", "device", "trainer", "logger", "artifacts_dir", "cache_dir", "preparation")
 
 
 def missing(key: str) -> ExperimentError:
@@ -40,6 +42,12 @@ def missing_keys_named() -> Iterator[None]:
 def plain(node: Any) -> Any:
     """A configuration node as dictionaries, lists and values."""
     return OmegaConf.to_container(node, resolve=True)
+
+
+def settings_key(cfg: DictConfig) -> str:
+    """Hash of all settings that may alter a run's results, so that two runs can be told to be the same."""
+    settings = OmegaConf.to_container(cfg)  # references as they are written; what they refer to is in it too
+    return hash_of({name: value for name, value in settings.items() if name not in _ALTERS_NO_RESULT})
 
 
 def instantiate(node: Any, *args: Any, **kwargs: Any) -> Any:

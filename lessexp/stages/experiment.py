@@ -29,8 +29,8 @@ from lessexp.stages.configuration import (
     instantiate,
     lora_settings,
     missing_keys_named,
+    settings_key,
 )
-from lessexp.stages.finished import settings_key
 from lessexp.stages.gradient_store import GradientStore
 from lessexp.stages.model_in_use import Model, ModelInUse
 from lessexp.stages.preparation import preparation

@@ -37,6 +37,14 @@ def test_a_format_without_a_file_is_all_that_is_printed(sweep, capsys, option, s
     assert capsys.readouterr().out.startswith(start)
 
 
+def test_a_damaged_run_is_named_under_the_table_of_the_others(sweep, capsys):
+    (sweep / "2" / "results.json").write_text("")
+    assert main([str(sweep), "--markdown"]) is None
+    printed = capsys.readouterr().out
+    assert f"A damaged run is left out: {sweep / '2' / 'results.json'} is damaged; copy it again" in printed
+    assert "| random | 2 |" in printed
+
+
 def test_unfinished_and_mixed_runs_end_in_a_sentence_and_are_shown_on_request(sweep, write_run, capsys):
     write_run(sweep / "13", ["selector=bm25"], None)
     write_run(sweep / "14", ["selector=full"], results("full", git_commit="b" * 40))

@@ -19,6 +19,7 @@ from lessexp.reports.comparison import (
     read_selections,
 )
 from lessexp.reports.results import write_results
+from tests.reports.conftest import results
 
 HOSTILE = "<script>alert('[bold]x')</script>"
 
@@ -61,7 +62,7 @@ def test_agreement_is_that_of_sets_ranks_and_best_rows(folders):
 
 
 def test_a_finished_run_is_named_by_its_selector_and_seed_too(folders):
-    write_results(folders[0], {"selector": "less", "seed": 3})
+    write_results(folders[0], results("less", 3))
     assert [run.name for run in read_selections(folders[:2])] == ["less/seed=0 (less, seed 3)", "bm25/seed=0"]
 
 

@@ -14,6 +14,7 @@ def by_seed(*values, first=0):
 def test_spread_is_the_sample_standard_deviation():
     assert with_spread([1.0, 1.5, 1.7], 3) == "1.400 ± 0.361"  # sqrt((0.16 + 0.01 + 0.09) / 2)
     assert with_spread([1.0], 1) == "1.0"
+    assert with_spread([1.0, np.nan], 1) == with_spread([np.inf], 1) == "not finite"
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8])

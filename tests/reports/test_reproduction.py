@@ -16,7 +16,7 @@ def write_hydra(folder, overrides, config, *, name="config", sources=()):
 def test_the_command_is_what_a_shell_understands(tmp_path):
     overrides = ["selector=less", "data.paths=[a b.jsonl,c.jsonl]", "text='$HOME'"]
     write_hydra(tmp_path, overrides, {"seed": 0})
-    how = read_reproduction(tmp_path)
+    how = read_reproduction(tmp_path, {})
     assert shlex.split(how.command) == ["python", "run.py", *overrides]
     assert yaml.safe_load(how.config) == {"seed": 0}
 
@@ -27,11 +27,17 @@ def test_another_configuration_is_named_with_its_folder(tmp_path):
         {"path": "/code/sweeps", "provider": "command-line"},
     ]
     write_hydra(tmp_path, ["seed=1"], {}, name="selectors_demo", sources=sources)
-    assert read_reproduction(tmp_path).command == "python run.py -cd /code/sweeps -cn selectors_demo seed=1"
+    assert read_reproduction(tmp_path, {}).command == "python run.py -cd /code/sweeps -cn selectors_demo seed=1"
 
 
 def test_a_run_that_hydra_did_not_start_has_no_command(tmp_path):
-    assert read_reproduction(tmp_path) is None
+    assert read_reproduction(tmp_path, {}) is None
+
+
+def test_what_results_hold_goes_before_what_a_later_command_wrote(tmp_path):
+    write_hydra(tmp_path, ["seed=1"], {"seed": 1})
+    how = read_reproduction(tmp_path, {"overrides": ["seed=0"], "settings": {"seed": 0}})
+    assert (how.command, yaml.safe_load(how.config)) == ("python run.py seed=0", {"seed": 0})
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,19 @@ import subprocess
 import pytest
 
 from lessexp.data.rows import Row
+from lessexp.errors import DamagedFileError
 from lessexp.reports.results import (
+    by_key,
     device_name,
     git_commit,
     package_versions,
     read_results,
     selection_summary,
     write_results,
+    written_in,
 )
+
+RESULTS = {"selector": "less", "model": "m", "task": "t", "seed": 0, "metrics": {}, "selection": {}, "stages": {}}
 
 
 def rows(**counts):
@@ -50,7 +55,7 @@ def test_precision_is_zero_where_the_wanted_rows_were_there_but_none_was_selecte
 
 
 def test_results_read_back_as_they_were_written_and_leave_no_partial_file(tmp_path):
-    results = {"metrics": {"score": {"base": 0.1, "tuned": 1 / 3}}, "task": "Zürich 世界", "git_commit": None}
+    results = RESULTS | {"metrics": {"score": {"base": 0.1, "tuned": 1 / 3}}, "task": "Zürich 世界", "git_commit": None}
     write_results(tmp_path, results)
     assert read_results(tmp_path) == results
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
@@ -58,15 +63,31 @@ def test_results_read_back_as_they_were_written_and_leave_no_partial_file(tmp_pa
 
 
 def test_results_that_cannot_be_written_leave_the_old_ones(tmp_path):
-    write_results(tmp_path, {"seed": 0})
+    write_results(tmp_path, RESULTS)
     with pytest.raises(TypeError):
         write_results(tmp_path, {"seed": object()})
-    assert read_results(tmp_path) == {"seed": 0}
+    assert read_results(tmp_path) == RESULTS
 
 
 def test_results_of_an_unfinished_run_are_reported_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="did not reach its report"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '"text"', json.dumps(RESULTS)[:-9], "[" * 9999, "\0"])
+def test_results_that_are_cut_or_something_else_are_one_sentence(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(DamagedFileError, match=r"/results\.json (is damaged|holds no results).*; copy it again"):
+        read_results(tmp_path)
+
+
+def test_what_a_run_set_is_read_from_its_results_and_of_older_runs_from_its_folder(tmp_path):
+    assert written_in(tmp_path, {}) is None
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("[+a.b=1, ~c, seed=2]")
+    assert written_in(tmp_path, {}) == (["+a.b=1", "~c", "seed=2"], {})
+    assert written_in(tmp_path, {"overrides": ["seed=1"], "settings": {"seed": 1}}) == (["seed=1"], {"seed": 1})
+    assert by_key(["+a.b=x=1", "~c", "seed=2"]) == {"a.b": "x=1", "c": "", "seed": "2"}
 
 
 def test_package_versions_name_what_is_installed():

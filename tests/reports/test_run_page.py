@@ -39,7 +39,7 @@ class Page(HTMLParser):
 
 def page_of(folder, n_pool=30):
     lengths = {row.example_id: row.answer_length for row in make_pool(n_pool)}
-    return run_page(folder, lengths=lengths, target=TARGET, questions=QUESTIONS)
+    return run_page(folder, read_results(folder), lengths=lengths, target=TARGET, questions=QUESTIONS)
 
 
 @pytest.fixture

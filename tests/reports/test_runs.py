@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from lessexp.reports.runs import SweepError, read_sweep, unfinished_runs, write_runs
+from lessexp.reports.runs import SweepError, damaged_runs, read_sweep, unfinished_runs, write_runs
 from lessexp.reports.settings import settings_of
 from tests.reports.conftest import results
 
@@ -23,6 +23,28 @@ def test_an_unfinished_run_is_named_unless_it_is_to_be_left_out(sweep, write_run
         read_sweep([sweep])
     assert len(read_sweep([sweep], drop_unfinished=True)) == 6
     assert unfinished_runs([sweep]) == [left]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"selector": "less"'])
+def test_a_damaged_run_is_named_and_the_others_are_read(sweep, content):
+    (sweep / "2" / "results.json").write_text(content)
+    assert [Path(run.place).name for run in read_sweep([sweep])] == ["0", "1", "10", "11", "12"]
+    damaged = damaged_runs([sweep])
+    assert list(damaged) == [sweep / "2"] and str(sweep / "2" / "results.json") in damaged[sweep / "2"]
+    for run in read_sweep([sweep]):
+        (Path(run.place) / "results.json").write_text(content)
+    with pytest.raises(SweepError, match=r"sweep/0/results\.json"):
+        read_sweep([sweep])
+
+
+def test_a_run_is_of_what_its_results_say_whatever_a_later_command_left_in_its_folder(tmp_path, write_run):
+    record = results() | {"overrides": ["selector=less", "seed=0", "proj_dim=8"], "settings": {}, "files": {}}
+    write_run(tmp_path / "0", ["selector=random", "seed=5"], record)
+    [run] = read_sweep([tmp_path])
+    assert run.overrides == {"selector": "less", "proj_dim": "8"}
+    write_runs(tmp_path / "runs.json", [run])
+    [kept] = read_sweep([tmp_path / "runs.json"])
+    assert kept.overrides == run.overrides and not {"overrides", "settings", "files"} & kept.results.keys()
 
 
 def test_a_folder_without_finished_runs_is_refused(tmp_path, write_run):

@@ -162,3 +162,12 @@ def test_intervals_of_the_means_stand_in_a_table_of_their_own_on_80_columns():
 
 def test_results_of_runs_before_there_were_intervals_are_shown_without():
     assert not any("Intervals" in line for line in lines(*report_tables(RESULTS)))
+
+
+def test_a_number_of_an_older_run_that_is_none_is_called_so():
+    results = copy.deepcopy(RESULTS)
+    results["metrics"]["answer_nll"]["tuned"]["by_subtask"]["sums"] = float("nan")
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(metric_table(results))
+    [line] = [line for line in shown.getvalue().splitlines() if "answer_nll, sums" in line]
+    assert line.count("not finite") == 2 and "2.000" in line and "nan" not in line

@@ -14,16 +14,19 @@ from omegaconf import OmegaConf
 from lessexp.stages import composition
 from lessexp.stages.command_line import checked_arguments
 from lessexp.stages.composition import (
+    Command,
     compose_config,
     conf_folder,
     new_run_folder,
     options,
     parsed,
     quoted,
+    read_settings,
     write_settings,
     written_overrides,
 )
 from lessexp.stages.configuration import ExperimentError
+from lessexp.stages.credentials import CredentialError
 from tests.stages.conftest import CONF, compose_from
 
 ROOT = CONF.parent
@@ -144,10 +147,23 @@ def test_new_run_folders_differ_within_a_second(tmp_path, monkeypatch):
 
 def test_settings_are_written_as_hydra_writes_them(tmp_path):
     assert written_overrides(tmp_path) is None
-    cfg = compose_config(["seed=7"])
-    write_settings(cfg, ["seed=7"], tmp_path)
+    cfg, command = compose_config(["seed=7"]), Command(("seed=7",), OmegaConf.create({"hydra": {"verbose": True}}))
+    write_settings(cfg, command, tmp_path)
     assert written_overrides(tmp_path) == ["seed=7"]
-    assert OmegaConf.load(tmp_path / ".hydra" / "config.yaml") == cfg
+    assert read_settings(tmp_path) == (cfg, command)
+    assert {file.name for file in (tmp_path / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    write_settings(cfg, Command(), tmp_path)
+    assert read_settings(tmp_path) == (cfg, Command())
+
+
+def test_settings_that_hold_a_token_leave_those_of_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "local-0123456789")
+    write_settings(OmegaConf.create({"seed": 1}), Command(), tmp_path)
+    with pytest.raises(CredentialError, match=r"^a holds a key or token"):
+        write_settings(OmegaConf.create({"a": "local-0123456789"}), Command(), tmp_path)
+    with pytest.raises(CredentialError, match=r"^\+a holds a key or token"):
+        write_settings(OmegaConf.create({}), Command(("+a=local-0123456789",)), tmp_path)
+    assert read_settings(tmp_path) == (OmegaConf.create({"seed": 1}), Command())
 
 
 def test_an_installed_package_has_its_options_inside(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from lessexp.stages.configuration import (
     instantiate,
     lora_settings,
     plain,
+    settings_key,
     training_settings,
 )
 
@@ -114,3 +115,11 @@ def test_code_that_comes_from_elsewhere_is_a_part_of_an_option(compose_config):
 
 def draw():
     """Code of a user's own."""
+
+
+def test_the_key_of_settings_differs_where_results_may_and_nowhere_else(compose_config):
+    key = settings_key(compose_config())
+    for override in ("seed=1", "proj_dim=256", "selector=random", "finetune.training.epochs=2", "chat_format=plain"):
+        assert settings_key(compose_config(override)) != key
+    for override in ("resume=true", "artifacts_dir=/elsewhere", "cache_dir=/other", "preparation.num_proc=1"):
+        assert settings_key(compose_config(override)) == key
