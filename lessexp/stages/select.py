@@ -21,8 +21,8 @@ from lessexp.selection.top_k import aggregated_and_ranked, rows_won, tied_with_o
 from lessexp.stages.checkpoints import checkpoint_folders
 from lessexp.stages.configuration import ExperimentError, instantiate
 from lessexp.stages.experiment import Experiment
-from lessexp.stages.preflight import check_learning_rate
 from lessexp.stages.progress import say
+from lessexp.stages.training_steps import check_learning_rate
 
 
 def _score_table(scores: Scores, score: torch.Tensor, datasets: dict[str, str]) -> pa.Table:

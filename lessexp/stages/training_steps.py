@@ -21,13 +21,27 @@ def _trainings(experiment: Experiment) -> Iterator[tuple[str, DictConfig, int]]:
 
 
 def check_learning_rates(experiment: Experiment) -> None:
-    """Refuse a training of one step that is the first of a rise, where the learning rate is 0."""
+    """Check every training of an experiment, see `check_learning_rate`."""
     for stage, node, n_rows in _trainings(experiment):
-        if not any(_epoch_rates(node, n_rows)):
-            raise ExperimentError(
-                f"{stage}: its only step is the first of the schedule's rise, where the learning rate is 0, so nothing "
-                f"would be trained; set {stage}.training.warmup_ratio=0 or raise {stage}.training.epochs"
-            )
+        check_learning_rate(stage, node, n_rows)
+
+
+def check_learning_rate(stage: str, node: DictConfig, n_rows: int) -> None:
+    """Refuse a training of one step that is the first of a rise, where the learning rate is 0.
+
+    Args:
+        stage: that trains.
+        node: its settings.
+        n_rows: that it trains on.
+
+    Raises:
+        ExperimentError: nothing would be trained.
+    """
+    if not any(_epoch_rates(node, n_rows)):
+        raise ExperimentError(
+            f"{stage}: its only step is the first of the schedule's rise, where the learning rate is 0, so nothing "
+            f"would be trained; set {stage}.training.warmup_ratio=0 or raise {stage}.training.epochs"
+        )
 
 
 def _epoch_rates(node: DictConfig, n_rows: int) -> list[float]:
