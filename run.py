@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import lessexp.worker
 from lessexp.errors import UserError
@@ -37,7 +37,8 @@ def main(cfg: DictConfig) -> None:
     try:
         with stopping_at_once():
             error_file(run_folder).unlink(missing_ok=True)
-            command = Command(tuple(HydraConfig.get().overrides.task), HydraConfig.instance().cfg)
+            overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # references as they are written
+            command = Command(tuple(overrides), HydraConfig.instance().cfg)
             lessexp.worker.run(cfg, run_folder, command)
     except Stopped as stopped:
         print(f"Stopped by {stopped}", file=sys.stderr)

@@ -248,12 +248,12 @@ def write_settings(cfg: DictConfig, command: Command, folder: Path) -> None:
 
 def read_settings(folder: Path) -> tuple[DictConfig, Command]:
     """What `write_settings` wrote."""
-    cfg, overrides = (OmegaConf.load(folder / _SETTINGS / f"{name}.yaml") for name in ("config", "overrides"))
-    by_hydra = folder / _SETTINGS / "hydra.yaml"
+    cfg, by_hydra = OmegaConf.load(folder / _SETTINGS / "config.yaml"), folder / _SETTINGS / "hydra.yaml"
+    overrides = written_overrides(folder) or []
     return cfg, Command(tuple(overrides), OmegaConf.load(by_hydra) if by_hydra.is_file() else None)
 
 
 def written_overrides(run_folder: Path) -> list[str] | None:
     """The overrides of the run whose folder this is; None if it is none."""
     file = run_folder / _SETTINGS / "overrides.yaml"
-    return list(OmegaConf.load(file)) if file.is_file() else None
+    return OmegaConf.to_container(OmegaConf.load(file)) if file.is_file() else None

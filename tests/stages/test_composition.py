@@ -145,11 +145,13 @@ def test_new_run_folders_differ_within_a_second(tmp_path, monkeypatch):
     assert new_run_folder() != first
 
 
-def test_settings_are_written_as_hydra_writes_them(tmp_path):
+def test_settings_are_written_as_hydra_writes_them(tmp_path, monkeypatch):
     assert written_overrides(tmp_path) is None
-    cfg, command = compose_config(["seed=7"]), Command(("seed=7",), OmegaConf.create({"hydra": {"verbose": True}}))
+    monkeypatch.setenv("PLACE", "/hushed")
+    given = ("seed=7", "cache_dir=${oc.env:PLACE}")
+    cfg, command = compose_config(given), Command(given, OmegaConf.create({"hydra": {"verbose": True}}))
     write_settings(cfg, command, tmp_path)
-    assert written_overrides(tmp_path) == ["seed=7"]
+    assert written_overrides(tmp_path) == list(given)
     assert read_settings(tmp_path) == (cfg, command)
     assert {file.name for file in (tmp_path / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
     write_settings(cfg, Command(), tmp_path)

@@ -1,6 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from lessexp.reports.results import read_results
 from lessexp.stages.composition import compose_config as compose_like_run_py
 from lessexp.stages.credentials import (
     CredentialError,
@@ -128,13 +129,17 @@ def test_settings_are_searched_to_their_ends_and_the_key_is_named():
 @pytest.mark.parametrize("logger", ["csv", "wandb"])
 def test_no_file_of_a_run_holds_a_key_of_the_environment(places, tmp_path, logger):  # noqa: F811
     options = [option for option in SHRUNK if not option.startswith("logger")]
-    done = run_py(tmp_path / "out", *options, *places, f"logger={logger}", WANDB_MODE="offline")
+    place, reference = tmp_path / "hushed-place", "${oc.env:PLACE}"
+    given = [*options, *places, f"logger={logger}", f"cache_dir='{reference}'"]
+    done = run_py(tmp_path / "out", *given, WANDB_MODE="offline", PLACE=str(place))
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr
     found = files_under(tmp_path)
     assert {path.name for path in found} >= {"results.json", "report.html", "config.yaml", "hydra.yaml", "COMPLETE"}
     assert any(path.suffix == ".wandb" for path in found) == (logger == "wandb")
     assert [path for path in found if SECRET.encode() in path.read_bytes()] == []
+    assert [path for path in found if place.name.encode() in path.read_bytes()] == []
+    assert read_results(tmp_path / "out")["settings"]["cache_dir"] == reference
 
 
 def test_a_token_in_a_users_file_is_written_nowhere_else(places, tmp_path):  # noqa: F811
