@@ -45,7 +45,11 @@ def test_a_new_target_on_an_old_pool_costs_the_target_alone(compose_config, tmp_
 def test_selectors_without_gradients_share_adapter_and_base_answers(compose_config, tmp_path, selector):  # noqa: F811
     results = run_in(tmp_path / "run", compose_config(f"selector={selector}"))
     assert results["selection"]["n_selected"] == (24 if selector == "full" else 6)
-    assert {kind.name for kind in (tmp_path / "artifacts").iterdir()} == {"tuned_adapter", "base_answers"}
+    assert {kind.name for kind in (tmp_path / "artifacts").iterdir()} == {
+        "tuned_adapter",
+        "base_answers",
+        "tuned_answers",
+    }
 
 
 def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # noqa: F811
@@ -58,11 +62,12 @@ def test_a_proxy_selects_through_the_same_stages(compose_config, tmp_path):  # n
 def test_a_pool_of_copies_trains_on_the_one_row_that_is_left(compose_config, tmp_path, capsys):  # noqa: F811
     write_rows(tmp_path / "copies.jsonl", [replace(row, messages=make_rows(1)[0].messages) for row in make_rows(9)])
     given = [f"data.paths=[{tmp_path / 'copies.jsonl'}]", "dedup=exact", "fraction=1"]
-    selection = run_in(tmp_path / "run", compose_config(*given))["selection"]
+    ratio = "finetune.training.warmup_ratio"
+    selection = run_in(tmp_path / "run", compose_config(*given, f"{ratio}=0"))["selection"]
     assert (selection["n_selected"], selection["n_copies"]) == (1, 8)
     assert "warning: 1 rows are selected, not 9; the others are copies" in capsys.readouterr().out
-    settings = [*given, "selector=random", "finetune.training.schedule=linear", "finetune.training.warmup_ratio=0"]
-    with pytest.raises(ExperimentError, match="finetune: the learning rate is 0 at every step"):
+    settings = [*given, "selector=random", "finetune.training.schedule=linear", f"{ratio}=0.5"]
+    with pytest.raises(ExperimentError, match="finetune: its only step is the first of the schedule's rise"):
         run_in(tmp_path / "linear", compose_config(*settings))
     assert not (tmp_path / "linear" / "stages" / "select.json").exists()
 

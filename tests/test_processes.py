@@ -120,8 +120,8 @@ def test_workers_run_the_package_that_starts_them_whatever_else_is_installed(mon
 
     monkeypatch.setattr("lessexp.processes.subprocess.Popen", Ended)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    start_workers(tmp_path, 2)
+    start_workers(tmp_path, tmp_path, 2)
     monkeypatch.delenv("PYTHONPATH")
-    start_workers(tmp_path, 2)
+    start_workers(tmp_path, tmp_path, 2)
     root = str(Path(processes.__file__).parents[1])
     assert started == [f"{root}{os.pathsep}{tmp_path}", root]

@@ -51,7 +51,7 @@ def test_artifacts_are_listed_and_nothing_is_deleted_without_being_told_to(artif
     assert main([str(artifacts)]) == 0
     listed = capsys.readouterr().out
     assert "warmup/aaaaaaaaaaaaaaaa" in listed and "half-built" in listed and "built 40 d, used 40 d ago" in listed
-    assert "3 artifacts, 3." in listed
+    assert "3 artifacts, " in listed
     assert main([str(artifacts), "--half-built", "--older-than", "1"]) == 0
     assert "1 artifacts, " in capsys.readouterr().out
     assert names(artifacts) == ["pool_gradients/b", "pool_gradients/c", "warmup/a"]

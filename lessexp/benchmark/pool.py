@@ -60,7 +60,7 @@ def prepare(model_folder: Path, pool: Path, cache: Path, num_proc: int, max_leng
     started = time.perf_counter()
     rows, _ = preparation.rows(RowFiles([pool]))
     read = time.perf_counter()
-    kept, _ = preparation.tokenized(rows, Reader(tokenizer, TuluFormat(tokenizer), {"name": "tulu"}, max_length))
+    kept, _ = preparation.tokenized(rows, Reader(tokenizer, TuluFormat(tokenizer), max_length))
     tokenised = time.perf_counter()
     in_order = sort_by_length(kept)
     # What the manifest of a store is made of.

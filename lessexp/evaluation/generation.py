@@ -27,12 +27,11 @@ def cut_prompts(
     cues: Sequence[str] | None = None,
 ) -> list[str]:
     """Example ids of the rows whose prompt loses its start in `greedy_answers`, which has the same arguments."""
+    room, spoken = max_length - max_new_tokens, {"tokenizer": reader.tokenizer, "chat_format": reader.chat_format}
     return [
         row.example_id
         for row, cue in zip(rows, cues or [""] * len(rows), strict=True)
-        if len(prompt_ids(row.messages[:-1], cue, tokenizer=reader.tokenizer, chat_format=reader.chat_format))
-        + max_new_tokens
-        > max_length
+        if len(prompt_ids(row.messages[:-1], cue, **spoken)) > room
     ]
 
 

@@ -21,7 +21,7 @@ from lessexp.stages.progress import say
 from lessexp.stages.storage import RUN_FOLDER
 
 _STAGES = "stages"
-_BEGUN = "settings.json"
+_BEGUN = "settings_key.json"
 _OF_STAGES = (
     _STAGES,
     "scores.parquet",
@@ -68,7 +68,7 @@ def is_finished(experiment: Experiment) -> bool:
 
 
 def _refuse_another_begun(experiment: Experiment) -> None:
-    begun = experiment.run_folder / _STAGES / _BEGUN
+    begun = experiment.run_folder / _BEGUN
     if begun.exists() and read_json(begun).get("settings_key") != experiment.settings_key:
         raise ExperimentError(
             f"{experiment.run_folder} holds an unfinished run of other settings; set {RUN_FOLDER} to another folder, "
@@ -84,9 +84,8 @@ def _damaged(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
 
 def claim(experiment: Experiment) -> None:
     """Write down which settings the folder's files are going to be of, before the first of them."""
-    begun = experiment.run_folder / _STAGES / _BEGUN
-    begun.parent.mkdir(exist_ok=True)
-    write_json(begun, {"settings_key": experiment.settings_key})
+    (experiment.run_folder / _STAGES).mkdir(exist_ok=True)
+    write_json(experiment.run_folder / _BEGUN, {"settings_key": experiment.settings_key})
 
 
 def model_identities(experiment: Experiment) -> dict[str, str]:

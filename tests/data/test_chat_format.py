@@ -161,7 +161,7 @@ def test_the_words_of_a_template_that_refuses_a_conversation_are_passed_on(token
     ],
 )
 def test_a_template_that_fails_is_named_as_the_fault(tokenizer, fault, complaint):
-    failing = TemplateFormat(with_template(tokenizer, fault + tokenizer.chat_template))
+    failing = TemplateFormat(with_template(tokenizer, fault + tokenizer.chat_template), date=DATE)
     for render in (failing.segments, failing.prompt):
         with pytest.raises(ChatFormatError, match=complaint):
             render(CHATS["one turn"])

@@ -1,7 +1,10 @@
+from functools import partial
+
 import pytest
 
 from lessexp.data.chat_format import ChatFormatError, TemplateFormat, TuluFormat
 from lessexp.data.control_tokens import control_tokens
+from tests.conftest import DATE
 from tests.tokenizer_kinds import llama_like, metaspace_first, unigram
 
 CHATS = {
@@ -10,7 +13,7 @@ CHATS = {
 }
 
 
-@pytest.mark.parametrize("make_format", [TuluFormat, TemplateFormat])
+@pytest.mark.parametrize("make_format", [TuluFormat, partial(TemplateFormat, date=DATE)], ids=["tulu", "model"])
 @pytest.mark.parametrize("chat", CHATS.values(), ids=CHATS.keys())
 @pytest.mark.parametrize("kind", ["bytes", "llama", "metaspace"])
 def test_the_copy_reads_all_other_text_as_the_tokenizer_does(tokenizer, kind, make_format, chat):

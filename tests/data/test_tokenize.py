@@ -1,6 +1,7 @@
 import copy
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby, pairwise
 
 import pytest
@@ -31,7 +32,8 @@ CHAT = (
     ("assistant", " naïve 👍🏽 日本語: the number "),
 )
 ASCII_CHAT = (*CHAT[:-1], ("assistant", "the number"))
-FORMATS = {"tulu": (TuluFormat, "</s>\n"), "template": (TemplateFormat, "<|im_end|>\n")}
+DATED = partial(TemplateFormat, date=DATE)
+FORMATS = {"tulu": (TuluFormat, "</s>\n"), "template": (DATED, "<|im_end|>\n")}
 every_format = pytest.mark.parametrize(("kind", "end"), FORMATS.values(), ids=FORMATS.keys())
 
 
@@ -237,7 +239,7 @@ def test_groups_fill_the_token_budget_and_never_exceed_it(seed, is_sorted):
 ENDS = {
     "tulu": (TuluFormat, "</s>\n"),
     "plain": (lambda tokenizer: PlainFormat(tokenizer, separator="\n\n"), "</s>"),
-    "template": (TemplateFormat, "<|im_end|>\n"),
+    "template": (DATED, "<|im_end|>\n"),
 }
 conversations = st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), texts), min_size=1, max_size=5)
 

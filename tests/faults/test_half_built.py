@@ -95,6 +95,7 @@ def test_a_damaged_shard_is_named_and_computed_anew_after_a_repair(place, undist
 def test_a_store_keeps_its_rows_per_shard_whatever_a_later_run_is_told(place, undisturbed, half_built):
     (half_built / "spent.json").write_text("")  # a note that says nothing of the time stops nothing
     (half_built / "checkpoint=1" / "folder").mkdir()  # nor does what is no shard
+    shutil.rmtree(place.run_folder)  # which was another run's
     again = place.run(SELECTION, "datastore.rows_per_shard=5")
     assert again.exit_code == 0, again.printed
     assert contents(place.artifacts) == contents(undisturbed.artifacts)

@@ -171,8 +171,7 @@ def test_test_rows_without_room_for_an_answer_are_said_counted_and_listed(
         "3 of 6 test rows cannot be judged and are left out, see stages/evaluate.json; the first, 'test-008': " in said
     )
     asked = []
-    examine = evaluate._examine
-    monkeypatch.setattr(evaluate, "_examine", lambda *given: asked.append(given[2]) or examine(*given))
+    monkeypatch.setattr(answers, "answer_nll", lambda *given: asked.append(given[1]) or answer_nll(*given))
     write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
     finetune.run(experiment)
     record = evaluate.run(experiment)
@@ -198,7 +197,7 @@ def test_a_score_that_is_not_finite_is_no_result(make_experiment, monkeypatch, v
     experiment = make_experiment("selector=random")
     write_rows(experiment.run_folder / "selected.jsonl", make_rows(8))
     finetune.run(experiment)
-    monkeypatch.setattr(evaluate, "answer_nll", lambda _, rows: {row.example_id: value for row in rows})
+    monkeypatch.setattr(answers, "answer_nll", lambda _, rows: {row.example_id: value for row in rows})
     with pytest.raises(
         ExperimentError, match=r"^answer_nll of 5 of 5 test rows is not finite, first of 'target-000'; "
     ):

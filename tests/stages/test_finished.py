@@ -65,7 +65,7 @@ def test_a_run_killed_before_any_of_its_last_writes_is_unfinished_and_completed(
     monkeypatch.undo()
     run(compose_config(*RANDOM, "resume=true"), folder)
     found = {path.relative_to(folder).as_posix() for path in contents(folder)}
-    assert set(read_results(folder)["files"]) == found - {"results.json", ".lock"} - {
+    assert set(read_results(folder)["files"]) == found - {"results.json", "settings_key.json", ".lock"} - {
         name for name in found if name.startswith(".hydra/")
     }
     assert {"target.jsonl", "report.html", "stages/report.json", "adapter/adapter_config.json"} <= found

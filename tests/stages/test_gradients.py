@@ -180,7 +180,7 @@ def test_a_budget_taken_from_free_memory_is_kept_for_a_resumed_store(make_experi
 
 @pytest.mark.parametrize("record", ["", {}, [1], *({"tokens_per_batch": value} for value in (0, -5, "7", True))])
 def test_a_damaged_budget_is_named(make_experiment, monkeypatch, record):
-    monkeypatch.setattr("lessexp.stages.gradients.fill_stores", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("lessexp.stages.gradient_store.fill_stores", lambda *arguments, **options: 1 / 0)
     overrides = ["gradients.tokens_per_batch=auto", "warmup.fraction=0"]
     experiment = make_experiment(*overrides)
     warmup.run(experiment)

@@ -1,11 +1,13 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lessexp.data.rows import Row, write_rows
+from lessexp.models.causal_lm import load_tokenizer
 from lessexp.models.source import ModelUnavailableError
 from lessexp.stages.configuration import ExperimentError
 from lessexp.stages.experiment import Experiment
@@ -42,7 +44,10 @@ def test_a_padding_token_that_the_model_has_no_embedding_of_is_refused(make_expe
 
 @pytest.mark.parametrize("occurs", [True, False])
 def test_a_token_beyond_the_embeddings_is_refused_if_a_row_holds_it(make_experiment, changed_model, tmp_path, occurs):
-    model = changed_model("tokenizer_config.json", extra_special_tokens=["<new>"])
+    model = changed_model("tokenizer_config.json")
+    tokenizer = load_tokenizer(Path(model.removeprefix("model.path=")))
+    tokenizer.add_tokens(["<new>"])  # an ordinary one: control tokens are text in rows
+    tokenizer.save_pretrained(model.removeprefix("model.path="))
     rows = make_rows(24)
     if occurs:
         rows[7] = replace(rows[7], messages=(("user", "Say <new>"), ("assistant", "<new>")))

@@ -9,16 +9,17 @@ from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 
 def trained(experiment, folder):
     """Adapter by name and record of the warm-up's settings on the whole pool."""
-    training = experiment.cfg.warmup.training
     record = train_epochs(
-        experiment,
-        experiment.model,
+        experiment.model.model,
+        LoraTuning(experiment.model.lora),
         experiment.tokenized_pool,
-        training,
+        experiment.warmup.training,
+        seed=0,
+        pad_token_id=experiment.model.tokenizer.pad_token_id,
         folder=folder,
         log_prefix="warmup",
-        tuning=LoraTuning(),
         keeps_all_checkpoints=True,
+        runtime=experiment.runtime,
     )
     return read_checkpoint(checkpoints_in(folder)[-1]).parameters, record
 

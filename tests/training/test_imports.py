@@ -200,11 +200,11 @@ def test_half_an_import_goes_on_with_what_is_there(run, convert, tmp_path):
 
 
 def test_the_key_follows_the_files_that_are_read(run):
-    fields = ImportedWarmup(path=str(run), learning_rates=None).fields
-    assert fields == ImportedWarmup(path=str(run), learning_rates=None).fields
-    assert fields != ImportedWarmup(path=str(run), learning_rates=[1.0, 2.0]).fields
+    fields = ImportedWarmup(path=str(run), learning_rates=None).identity
+    assert fields == ImportedWarmup(path=str(run), learning_rates=None).identity
+    assert fields != ImportedWarmup(path=str(run), learning_rates=[1.0, 2.0]).identity
     torch.save({}, run / "checkpoint-3" / "optimizer.pt")
-    assert fields != ImportedWarmup(path=str(run), learning_rates=None).fields
+    assert fields != ImportedWarmup(path=str(run), learning_rates=None).identity
 
 
 @pytest.mark.parametrize(
