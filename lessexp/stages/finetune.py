@@ -7,6 +7,7 @@ from lessexp.data.source import RowFiles
 from lessexp.files import written_whole
 from lessexp.stages.configuration import dropout_draws, training_settings
 from lessexp.stages.experiment import Experiment
+from lessexp.stages.training import TrainingRun
 from lessexp.stages.tuned_weights import TunedWeights
 
 
@@ -17,13 +18,15 @@ def run(experiment: Experiment) -> dict[str, Any]:
     rows, _ = experiment.tokenize(selected, model)
     tuned = experiment.runtime.get(
         TunedWeights(
-            model=model.model,
-            tuning=tuning,
-            rows=rows,
-            training=training_settings(cfg.finetune.training),
-            seed=cfg.seed,
-            pad_token_id=model.tokenizer.pad_token_id,
-            dropout_draws=dropout_draws(cfg, n_processes=experiment.n_processes),
+            TrainingRun(
+                model=model.model,
+                tuning=tuning,
+                rows=rows,
+                settings=training_settings(cfg.finetune.training),
+                seed=cfg.seed,
+                pad_token_id=model.tokenizer.pad_token_id,
+                dropout_draws=dropout_draws(cfg, n_processes=experiment.n_processes),
+            )
         )
     )
     if experiment.team.is_leader:

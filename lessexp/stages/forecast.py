@@ -120,9 +120,9 @@ class Forecaster:
         warmup = self.experiment.warmup
         if not isinstance(warmup, TrainedCheckpoints) or not self.experiment.shelf.lacks(warmup):
             return
-        shape, epochs = self.shapes["selection"], warmup.training.epochs
+        shape, epochs = self.shapes["selection"], warmup.n_epochs
         n_bytes = epochs * _BYTES_OF_STATE * shape.n_adapter_parameters
-        flops = training_flops(shape.n_adapted_parameters, epochs * _n_tokens(warmup.rows))
+        flops = training_flops(shape.n_adapted_parameters, epochs * _n_tokens(warmup.training.rows))
         yield flops, self._still_to_write(warmup, n_bytes)
 
     def _still_to_write(self, artifact: Artifact, n_bytes: int) -> int:

@@ -19,7 +19,7 @@ from lessexp.stages.model_in_use import Model, ModelInUse
 from lessexp.stages.progress import say
 from lessexp.stages.runtime import Runtime
 from lessexp.stages.shelf import Shelf
-from lessexp.stages.training import train_epochs
+from lessexp.stages.training import TrainingRun
 from lessexp.stages.tuning import LoraTuning
 from lessexp.training.checkpoint import checkpoint_hash, checkpoints_in, epoch_of
 from lessexp.training.imports import ImportedWarmup
@@ -32,49 +32,26 @@ class TrainedCheckpoints:
     """A warm-up: one checkpoint an epoch.
 
     Attributes:
-        model: that is trained.
-        lora: shape of the adapter.
-        rows: what to train on.
-        training: how.
-        seed: of the adapter, row orders and dropout.
-        pad_token_id: fills the ends of short rows.
-        dropout_draws: see `lessexp.stages.configuration.dropout_draws`.
+        training: all of it.
     """
 
     kind: ClassVar[str] = "warmup"
     version: ClassVar[int] = 2
     by_all: ClassVar[bool] = True
 
-    model: Model
-    lora: LoraSettings
-    rows: ArrowSequence[TokenizedRow]
-    training: TrainingSettings
-    seed: int
-    pad_token_id: int
-    dropout_draws: tuple[int, int] | None
+    training: TrainingRun
 
     @property
     def n_epochs(self) -> int:
         """Checkpoints that it has once it is built."""
-        return self.training.epochs
+        return self.training.settings.epochs
 
     def build(self, folder: Path, runtime: Runtime) -> dict[str, Any]:
         """Train epoch by epoch."""
         if runtime.engine.team.is_leader:
             with written_whole(folder / "example_ids.json") as partial:
-                partial.write_text(json.dumps(self.rows.ids) + "\n", encoding="utf-8")
-        return train_epochs(
-            self.model,
-            LoraTuning(self.lora),
-            self.rows,
-            self.training,
-            seed=self.seed,
-            pad_token_id=self.pad_token_id,
-            folder=folder,
-            log_prefix="warmup",
-            keeps_all_checkpoints=True,
-            runtime=runtime,
-        )
+                partial.write_text(json.dumps(self.training.rows.ids) + "\n", encoding="utf-8")
+        return self.training.train_epochs(folder, log_prefix="warmup", keeps_all_checkpoints=True, runtime=runtime)
 
 
 @dataclass(frozen=True)
@@ -180,13 +157,15 @@ def checkpoints_of(
     if cfg.warmup.fraction == 0:
         return FreshAdapter(model.model, model.lora, training, cfg.seed)
     return TrainedCheckpoints(
-        model=model.model,
-        lora=model.lora,
-        rows=share(),
-        training=training,
-        seed=cfg.seed,
-        pad_token_id=model.tokenizer.pad_token_id,
-        dropout_draws=dropout_draws(cfg, n_processes=n_processes),
+        TrainingRun(
+            model=model.model,
+            tuning=LoraTuning(model.lora),
+            rows=share(),
+            settings=training,
+            seed=cfg.seed,
+            pad_token_id=model.tokenizer.pad_token_id,
+            dropout_draws=dropout_draws(cfg, n_processes=n_processes),
+        )
     )
 
 

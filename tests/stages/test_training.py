@@ -1,26 +1,15 @@
 import shutil
+from dataclasses import replace
 
 import torch
 
-from lessexp.stages.training import train_epochs
-from lessexp.stages.tuning import LoraTuning
 from lessexp.training.checkpoint import checkpoints_in, read_checkpoint
 
 
 def trained(experiment, folder):
     """Adapter by name and record of the warm-up's settings on the whole pool."""
-    record = train_epochs(
-        experiment.model.model,
-        LoraTuning(experiment.model.lora),
-        experiment.tokenized_pool,
-        experiment.warmup.training,
-        seed=0,
-        pad_token_id=experiment.model.tokenizer.pad_token_id,
-        folder=folder,
-        log_prefix="warmup",
-        keeps_all_checkpoints=True,
-        runtime=experiment.runtime,
-    )
+    training = replace(experiment.warmup.training, rows=experiment.tokenized_pool)
+    record = training.train_epochs(folder, log_prefix="warmup", keeps_all_checkpoints=True, runtime=experiment.runtime)
     return read_checkpoint(checkpoints_in(folder)[-1]).parameters, record
 
 

@@ -10,11 +10,8 @@ from lessexp.stages.tuned_weights import TunedWeights
 def weights(make_experiment):
     def make(*overrides):
         experiment = make_experiment("selector=random", "model.dtype=float32", *overrides)
-        model = experiment.model
-        training = experiment.warmup.training
-        return experiment, TunedWeights(
-            model.model, experiment.tuning, experiment.tokenized_pool, training, 0, model.tokenizer.pad_token_id, None
-        )
+        training = replace(experiment.warmup.training, tuning=experiment.tuning, rows=experiment.tokenized_pool)
+        return experiment, TunedWeights(training)
 
     return make
 
@@ -29,7 +26,9 @@ def test_an_adapter_is_known_by_its_shape_and_a_whole_model_is_not(weights):
 
 def test_rows_their_order_and_the_seed_determine_it(weights):
     experiment, made = weights()
-    others = [replace(made, rows=made.rows[:-1]), replace(made, rows=made.rows[::-1]), replace(made, seed=1)]
+    rows = made.training.rows
+    changes = [{"rows": rows[:-1]}, {"rows": rows[::-1]}, {"seed": 1}]
+    others = [TunedWeights(replace(made.training, **change)) for change in changes]
     assert len({key_of(one) for one in (made, *others)}) == 4
     built = experiment.runtime.get(made)
     assert [path.name for path in built.folder.iterdir() if path.is_dir()] == ["adapter"]
