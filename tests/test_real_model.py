@@ -1,6 +1,7 @@
 """The real model and real rows: slow, and the rows only where LESSEXP_DATA names a folder of them."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def read_rows_for_gradients(tokenizer):
     return rows
 
 
-@pytest.mark.parametrize("make_format", [TuluFormat, TemplateFormat])
+@pytest.mark.parametrize("make_format", [TuluFormat, partial(TemplateFormat, date=DATE)], ids=["tulu", "model"])
 @pytest.mark.parametrize("name", ["oasst1.jsonl", "dolly.jsonl", "flan_v2.jsonl", "cot.jsonl"])
 def test_labels_of_real_rows_are_the_answers_and_nothing_else(smol_tokenizer, make_format, name):
     rows = real_rows(name)[:1500]
