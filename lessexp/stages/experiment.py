@@ -71,6 +71,7 @@ class Experiment:
         self.loggers: Sequence[Logger] = ()  # of the stage that is running
         self.team = team  # in a stage of the leader's, the leader alone
         self.n_processes = team.size
+        self._weights: dict[Path, Weights] = {}  # whose content is hashed once, though both models may be the same
         self.tuning: Tuning = instantiate(cfg.finetune.tuning, lora_settings(cfg))
 
     @property
@@ -93,7 +94,7 @@ class Experiment:
         folder = model_folder(path=node.path, source=source, cache_dir=self.cfg.cache_dir, key=error_place(node))
         return ModelInUse(
             key=error_place(node),
-            model=Model(Weights(folder), node.dtype, node.quantization),
+            model=Model(self._weights.setdefault(folder, Weights(folder)), node.dtype, node.quantization),
             lora=lora_settings(self.cfg),
             chat_format_settings=Configured.of(self.cfg.chat_format),
             runtime=lambda: self.runtime,

@@ -133,6 +133,15 @@ def test_a_hugging_face_data_set_is_a_pool_like_any_other(make_experiment, tmp_p
     assert counts["differences"] == {"toy": {"expected": 25, "found": 24}}
 
 
+def test_the_weights_of_a_model_that_selects_for_itself_are_hashed_once(make_experiment, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("lessexp.models.source.sha256_of", lambda path: hashed.append(path.name) or path.name)
+    experiment = make_experiment()
+    for model in (experiment.model, experiment.selection_model, experiment.whole_selection_model):
+        assert key_of(model.model)
+    assert len(hashed) == len(set(hashed))
+
+
 def test_another_pool_changes_the_warmup(make_experiment, tmp_path):
     base = make_experiment()
     write_rows(tmp_path / "fewer.jsonl", make_rows(23))
