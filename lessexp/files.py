@@ -136,6 +136,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hashes_of(files: Iterable[Path], *, within: Path) -> dict[str, str]:
+    """Hash of each file's content by its path within a folder, in the order of the paths."""
+    return {file.relative_to(within).as_posix(): sha256_of(file) for file in sorted(files)}
+
+
+def changed_files(folder: Path, hashes: Mapping[str, str | None]) -> list[str]:
+    """Paths within a folder of those files that are missing or have another content than ``hashes`` says."""
+    return [
+        name for name, sha256 in hashes.items() if not (folder / name).is_file() or sha256_of(folder / name) != sha256
+    ]
+
+
 def sha256_of_all(paths: Iterable[Path]) -> str:
     """One hash for the content of several files in their order."""
     return hashlib.sha256(b"".join(bytes.fromhex(sha256_of(path)) for path in paths)).hexdigest()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lessexp.errors import UserError
-from lessexp.files import read_json, sha256_of, write_json
+from lessexp.files import hashes_of, read_json, write_json
 
 PLAN = "manifest.partial.json"
 MANIFEST = "manifest.json"
@@ -78,8 +78,8 @@ def is_sealed(folder: Path) -> bool:
 
 
 def _hashes_in(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
+    return hashes_of(files, within=folder)
 
 
 def _has_seal(path: Path, store: str, place: str) -> bool:

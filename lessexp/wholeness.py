@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lessexp.errors import UserError
-from lessexp.files import is_within, remove, remove_whole, sha256_of, user_path
+from lessexp.files import changed_files, hashes_of, is_within, remove, remove_whole, user_path
 from lessexp.locks import LockedError, held_now
 from lessexp.pieces import damaged_pieces
 
@@ -30,8 +30,8 @@ class DamageError(UserError, RuntimeError):
 
 def hashes_in(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a finished artifact, by its path within the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE)
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE)
+    return hashes_of(files, within=folder)
 
 
 def read_complete(folder: Path) -> dict[str, Any]:
@@ -60,10 +60,7 @@ def damaged_files(folder: Path) -> list[str]:
     Raises:
         DamageError: the record of what was written is itself damaged.
     """
-    written: dict[str, str] = read_complete(folder)["sha256"]
-    return [
-        name for name, sha256 in written.items() if not (folder / name).is_file() or sha256_of(folder / name) != sha256
-    ]
+    return changed_files(folder, read_complete(folder)["sha256"])
 
 
 def check_whole(folder: Path) -> None:

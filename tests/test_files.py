@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from lessexp.errors import DamagedFileError, MissingFileError
-from lessexp.files import read_json, remove_whole, sha256_of, sha256_of_all, user_path, write_json, written_whole
+from lessexp.files import (
+    changed_files,
+    hashes_of,
+    read_json,
+    remove_whole,
+    sha256_of,
+    sha256_of_all,
+    user_path,
+    write_json,
+    written_whole,
+)
 from tests.hostile import damaged, json_values
 
 
@@ -138,3 +148,16 @@ def test_json_is_strict_whatever_numbers_it_holds(tmp_path):
     text = (tmp_path / "a.json").read_text()
     assert not {"NaN", "Infinity"} & set(re.findall(r"\w+", text))
     assert read_json(tmp_path / "a.json") == {"a": None, "b": [1.5, [None, None]], "c": {"d": 0.0, "e": True}}
+
+
+def test_files_that_are_missing_or_altered_differ_from_their_hashes(tmp_path):
+    (tmp_path / "in").mkdir()
+    files = [tmp_path / "in" / "b", tmp_path / "a", tmp_path / "c"]
+    for file in files:
+        file.write_text(file.name)
+    hashes = hashes_of(files, within=tmp_path)
+    assert list(hashes) == ["a", "c", "in/b"]
+    assert changed_files(tmp_path, hashes) == []
+    (tmp_path / "a").write_text("other")
+    (tmp_path / "in" / "b").unlink()
+    assert changed_files(tmp_path, hashes) == ["a", "in/b"]

@@ -27,7 +27,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from lessexp.errors import MissingFileError, UserError
-from lessexp.files import remove, sha256_of, user_path, write_json, written_whole
+from lessexp.files import changed_files, remove, sha256_of, user_path, write_json, written_whole
 from lessexp.gradients.codecs import CODECS, EncodedRows, encode
 from lessexp.gradients.manifest import DatastoreError, Manifest, check_same, read_manifest
 from lessexp.gradients.shards import open_shard, shard_path
@@ -258,12 +258,8 @@ class GradientDatastore:
         shards = range(self.manifest.n_shards)
         paths = [shard_path(self.root, checkpoint, shard) for checkpoint in self.checkpoints for shard in shards]
         # By the places that shards have, not by the names in a manifest, which may lead elsewhere.
-        wanted = {path: self.manifest.sha256.get(str(path.relative_to(self.root))) for path in paths}
-        return [
-            str(path.relative_to(self.root))
-            for path, sha256 in wanted.items()
-            if not path.is_file() or sha256_of(path) != sha256
-        ]
+        names = [path.relative_to(self.root).as_posix() for path in paths]
+        return changed_files(self.root, {name: self.manifest.sha256.get(name) for name in names})
 
 
 def require_directions(store: GradientDatastore) -> None:

@@ -3,13 +3,12 @@
 ``results.json`` is a run's last file, so a run that was stopped before it is unfinished, whatever else is there.
 """
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from lessexp.files import read_json, sha256_of, write_json
+from lessexp.files import changed_files, hashes_of, read_json, write_json
 from lessexp.identity import key_of
 from lessexp.reports.checkpoints import CHECKPOINT_SCORES
 from lessexp.reports.results import RESULTS_FILE, read_results, write_results
@@ -62,7 +61,7 @@ def is_finished(experiment: Experiment) -> bool:
             f"{folder} holds a finished run, but what it read has changed since: {', '.join(changed)}; "
             f"set {RUN_FOLDER} to another folder"
         )
-    if damaged := [*_damaged(folder, results.get("files", {}))]:
+    if damaged := changed_files(folder, results.get("files", {})):
         say(f"{folder} is finished but for what is missing or has changed: {', '.join(damaged)}; the run is done again")
     return not damaged
 
@@ -74,12 +73,6 @@ def _refuse_another_begun(experiment: Experiment) -> None:
             f"{experiment.run_folder} holds an unfinished run of other settings; set {RUN_FOLDER} to another folder, "
             "or delete this one"
         )
-
-
-def _damaged(folder: Path, files: Mapping[str, str]) -> Iterator[str]:
-    for name, sha256 in files.items():
-        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
-            yield name
 
 
 def claim(experiment: Experiment) -> None:
@@ -112,7 +105,6 @@ def finish(experiment: Experiment, results: Mapping[str, Any]) -> None:
     folder = experiment.run_folder
     cfg, command = read_settings(folder)
     places = [folder / name for name in (*_OF_STAGES, experiment.tuning.folder_name)]
-    files = sorted(file for place in places for file in (place, *place.rglob("*")) if file.is_file())
+    files = (file for place in places for file in (place, *place.rglob("*")) if file.is_file())
     settings = {"settings": OmegaConf.to_container(cfg), "overrides": list(command.overrides)}
-    hashes = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
-    write_results(folder, results | settings | {"files": hashes})
+    write_results(folder, results | settings | {"files": hashes_of(files, within=folder)})
