@@ -38,7 +38,7 @@ from lessexp.stages.proxy_in_use import ProxyInUse
 from lessexp.stages.representation_store import RepresentationStore
 from lessexp.stages.runtime import Runtime
 from lessexp.stages.shelf import shelf_of
-from lessexp.stages.store_settings import StoreSettings, store_settings
+from lessexp.stages.store_settings import store_settings
 from lessexp.stages.tuning import Tuning
 from lessexp.stages.warmup_checkpoints import Checkpoints, checkpoints_of
 from lessexp.training.imports import ImportedWarmup
@@ -243,11 +243,6 @@ class Experiment:
         )
 
     @cached_property
-    def stores(self) -> list[StoreSettings]:
-        """How gradients are stored: the run's own way first, then those that the same pass fills for later runs."""
-        return store_settings(self.cfg)
-
-    @cached_property
     def pool_gradients(self) -> list[GradientStore]:
         """The pool's stores, the run's own first."""
         return self._gradient_stores(self.cfg.gradients.direction, self.tokenized_pool, None)
@@ -270,13 +265,13 @@ class Experiment:
                 epochs=None if chosen is None else tuple(sorted(chosen)),
                 space=Configured.of(self.cfg.space),
                 direction=Configured.of(direction),
-                projection=Configured.of(store.projection),
+                projection=store.projection,
                 dtype=store.dtype,
                 rows=rows,
                 subtasks=subtasks_of(rows.ids, target),
                 pad_token_id=model.tokenizer.pad_token_id,
             )
-            for store in self.stores
+            for store in store_settings(self.cfg)
         ]
 
     @cached_property
