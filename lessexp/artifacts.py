@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -150,6 +151,7 @@ def _reuse(order: Order, announce: Callable[[str], None]) -> Built:
     return Built(order.folder, order.folder.name, True, stored["seconds"], stored["record"])
 
 
+@cache
 def library_versions() -> dict[str, str]:
     """Versions of the installed libraries that numbers depend on."""
     found = {}
