@@ -8,7 +8,7 @@ number, and its key is their hash (`lessexp.identity`), so an input that is not 
                           /COMPLETE    written last; holds what building cost and the hash of every file
     artifacts/warmup/3f2a….lock        held by the run that builds it
 
-A folder without ``COMPLETE`` is half-built: the next run goes on with what is there, under the same library versions.
+A folder without ``COMPLETE`` is half-built: the next run resumes it, under the same library versions.
 """
 
 import contextlib
@@ -162,7 +162,7 @@ def library_versions() -> dict[str, str]:
 
 
 def identity_in(folder: Path) -> dict[str, Any]:
-    """What determines an artifact, as it was written beside it.
+    """Read the identity that was written beside an artifact.
 
     Raises:
         DamagedFileError: the file cannot be read.

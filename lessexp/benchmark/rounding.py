@@ -27,7 +27,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
     "half the micro-batches": ("micro_batch_size=4",),
     "two processes": ("trainer=ddp", "trainer.processes=2", "device=cpu"),
 }
-"""What is changed of a run, by name."""
+"""Overrides of each variant, by its name."""
 
 
 class BenchmarkRunError(UserError, RuntimeError):
